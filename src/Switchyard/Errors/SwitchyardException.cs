@@ -1,0 +1,23 @@
+namespace Switchyard;
+
+/// <summary>What to do after an error.</summary>
+public enum Recovery
+{
+    /// <summary>Nothing is broken: the call failed alike on all ranks and consumed its epoch; the next call may follow.</summary>
+    CallAgain,
+
+    /// <summary>The buffer is broken and every further call rethrows: make a new one, or a new group if a rank is gone.</summary>
+    Rebuild,
+}
+
+/// <summary>
+/// The base of every error that is not a caller's mistake (those are ordinary argument exceptions, thrown before anything is sent).
+/// </summary>
+/// <param name="message">What happened, with the values it happened with.</param>
+/// <param name="recovery">What to do next.</param>
+/// <param name="inner">The cause, where there is one.</param>
+public abstract class SwitchyardException(string message, Recovery recovery, Exception? inner = null) : Exception(message, inner)
+{
+    /// <summary>Whether to call again or to rebuild.</summary>
+    public Recovery Recovery { get; } = recovery;
+}
