@@ -1,7 +1,159 @@
+using Switchyard.Arena;
+using Switchyard.Planning;
+using Switchyard.Topology;
+using Switchyard.Transports;
+
 namespace Switchyard;
-/// <summary>x</summary>
-public sealed class ExpertBuffer
+
+/// <summary>
+/// Dispatches tokens to the ranks that hold their experts and combines the results, for one shape. Made collectively by
+/// <see cref="CreateAsync"/>; every call is made by all ranks in the same order.
+/// </summary>
+/// <remarks>
+/// One caller at a time; ranks of one process need a thread each, since calls wait for each other. An argument error is thrown before
+/// anything is sent and consumes nothing: the call may be repeated, while the peers wait until their deadline. What other errors leave
+/// behind is told by <see cref="SwitchyardException.Recovery"/>.
+/// </remarks>
+public sealed unsafe partial class ExpertBuffer : IDisposable
 {
-    /// <summary>x</summary>
-    public static Task<ExpertBuffer> CreateAsync() => throw new NotSupportedException();
+    private readonly IScaleUpEngine _engine;
+    private readonly ArenaMemory[] _arenas;
+    private readonly RegionPool _pool;
+    private readonly ExpertPlacement _placement;
+    private readonly int _receiveCapacity;
+    private readonly int[] _choices;
+    private readonly int[] _expertMarks;
+    private readonly Stack<RoutingPlan> _freePlans = new();
+    private readonly Stack<ResultState> _freeStates = new();
+    private readonly List<ResultState> _liveStates = [];
+    private long _epoch;
+    private int _isBusy;
+    private bool _isDisposed;
+
+    private ExpertBuffer(ExpertGroup group, ExpertBufferOptions options, ArenaLayout layout, ArenaMemory[] arenas)
+    {
+        Group = group;
+        Options = options;
+        Layout = layout;
+        _arenas = arenas;
+        _placement = new ExpertPlacement(options.Experts, group.Size);
+        _pool = new RegionPool(layout.PoolOffset, layout.PoolBytes);
+        _receiveCapacity = options.ReceiveCapacityFor(group.Size);
+        _choices = new int[options.MaxTokensPerRank * options.TopK];
+        _expertMarks = new int[options.Experts];
+        ArenaBase = (byte*)arenas[group.Rank].Address;
+        _engine = options.Backend.ScaleUp.CreateEngine(new EngineSetup(group.Channel, layout, arenas));
+        _engine.Deadline = options.Deadline;
+    }
+
+    /// <summary>The group.</summary>
+    public ExpertGroup Group { get; }
+
+    /// <summary>What the buffer was made with.</summary>
+    public ExpertBufferOptions Options { get; }
+
+    /// <summary>How long a wait for a peer may take. May be changed at any time.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not positive, or more than a day.</exception>
+    public TimeSpan Deadline
+    {
+        get => _engine.Deadline;
+        set
+        {
+            ExpertBufferOptions.RequireDeadline(value);
+            _engine.Deadline = value;
+        }
+    }
+
+    /// <summary>The experts this rank holds: the first, and how many.</summary>
+    public (int First, int Count) LocalExperts => (_placement.FirstExpertOf(Group.Rank), _placement.ExpertsOf(Group.Rank));
+
+    internal ArenaLayout Layout { get; }
+
+    internal byte* ArenaBase { get; }
+
+    /// <summary>Gives the arena back. Local, idempotent, never waits for a peer; views of results must not be used any more.</summary>
+    /// <exception cref="InvalidOperationException">A call is running on another thread.</exception>
+    public void Dispose()
+    {
+        if (_isDisposed) return;
+        Enter();
+        _isDisposed = true;
+        foreach (ResultState state in _liveStates) state.Epoch = 0;
+        _engine.Dispose();
+        foreach (ArenaMemory arena in _arenas) arena.Release();
+        Leave();
+    }
+
+    internal void Recycle(RoutingPlan plan)
+    {
+        lock (_freePlans) _freePlans.Push(plan);
+    }
+
+    internal void Return(ResultState state)
+    {
+        state.Epoch = 0;
+        _pool.Return(state.Rows, state.RowsReadUntil);
+        _pool.Return(state.Results, state.ResultsReadUntil);
+        state.Plan.Release();
+        _liveStates.Remove(state);
+        _freeStates.Push(state);
+    }
+
+    internal TensorView ResultRowsOf(ResultState state)
+    {
+        long bytes = ArenaLayout.AlignUp(state.RowCount * Layout.RowBytes, ArenaLayout.LineBytes);
+        if (state.Results.Bytes < bytes)
+        {
+            var site = new CallSite(Operation.None, Phase.AwaitDone, state.Epoch);
+            if (!TryTake(bytes, site, out Region region))
+            {
+                throw new CapacityException(Group.Rank, bytes, _pool.LongestRun(), "bytes",
+                    "Dispose results, or raise ExpertBufferOptions.MemoryBudget.", site);
+            }
+            state.Results = region;
+        }
+        return state.View(state.Results);
+    }
+
+    /// <summary>Takes memory of the pool and waits until nobody reads it; takes nothing if there is not enough.</summary>
+    private bool TryTake(long bytes, CallSite site, out Region region)
+    {
+        region = bytes == 0 ? default : _pool.Take(bytes);
+        if (region.Bytes < bytes)
+        {
+            _pool.Return(region, region.ReadUntil);
+            return false;
+        }
+        if (region.ReadUntil > 0) _engine.AwaitDone(region.ReadUntil, site);
+        return true;
+    }
+
+    private void Enter()
+    {
+        ObjectDisposedException.ThrowIf(_isDisposed, this);
+        if (Interlocked.Exchange(ref _isBusy, 1) != 0)
+            throw new InvalidOperationException("Another thread is in a call of this buffer: a buffer has one caller at a time.");
+    }
+
+    private void Leave() => Volatile.Write(ref _isBusy, 0);
+
+    /// <summary>Begins a call: nothing is sent yet and no epoch consumed.</summary>
+    private long Begin()
+    {
+        Enter();
+        try
+        {
+            _engine.ThrowIfBroken();
+        }
+        catch
+        {
+            Leave();
+            throw;
+        }
+        Group.Channel.NoteDriver();
+
+        // Every peer announced the last call, so it is done with the one before: nobody reads for that any more.
+        _pool.Settle(_epoch - 1);
+        return _epoch + 1;
+    }
 }

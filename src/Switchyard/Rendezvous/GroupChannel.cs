@@ -68,6 +68,14 @@ internal abstract class GroupChannel : IDisposable
 
     public string CauseOf(int rank) => _causes[rank] ?? "";
 
+    /// <summary>Whether a rank of this process was last driven by the calling thread: then waiting for it may be waiting for oneself.</summary>
+    public virtual bool IsDrivenByThisThread(int rank) => false;
+
+    /// <summary>Notes that the calling thread drives this rank.</summary>
+    public virtual void NoteDriver()
+    {
+    }
+
     /// <summary>Adds a watcher and tells it at once about peers that are gone already.</summary>
     public void AddWatcher(IPeerWatcher watcher)
     {

@@ -7,6 +7,7 @@ internal sealed class LocalChannel : GroupChannel
 {
     private readonly Board _board;
     private int _disposed;
+    private int _driver;
 
     private LocalChannel(int rank, PeerInfo[] peers, Board board)
         : base(rank, peers, generation: 1) => _board = board;
@@ -27,6 +28,10 @@ internal sealed class LocalChannel : GroupChannel
         ct.ThrowIfCancellationRequested();
         return _board.Contribute(this, payload.ToArray(), arena?.InProcess).WaitAsync(ct);
     }
+
+    public override bool IsDrivenByThisThread(int rank) => _board.Members[rank]._driver == Environment.CurrentManagedThreadId;
+
+    public override void NoteDriver() => _driver = Environment.CurrentManagedThreadId;
 
     public override void Dispose()
     {
@@ -52,7 +57,7 @@ internal sealed class LocalChannel : GroupChannel
         private readonly bool[] _left = new bool[size];
         private readonly Dictionary<long, Round> _open = [];
 
-        public LocalChannel[] Members { private get; set; } = [];
+        public LocalChannel[] Members { get; set; } = [];
 
         public Task<Gathered[]> Contribute(LocalChannel member, byte[] payload, ArenaMemory? arena)
         {

@@ -1,0 +1,146 @@
+using System.Runtime.CompilerServices;
+
+namespace Switchyard.Arena;
+
+/// <summary>
+/// Where everything lies in an arena: the one place that computes it. All ranks compute the same from the same options.
+/// <c>docs/spec/arena.md</c> shows it byte by byte.
+/// </summary>
+internal sealed record ArenaLayout
+{
+    public const ulong Magic = 0x414E_4552_4159_5753; // "SWYARENA" in memory order
+    public const uint Version = 1;
+    public const int LineBytes = 64;
+    public const int PageBytes = 4096;
+
+    /// <summary>Announcing epoch e + 2 needs every peer's epoch e + 1, which it announces only after it is done with e: two entries suffice.</summary>
+    public const int RingDepth = 2;
+
+    public ArenaLayout(int ranks, int experts, int topK, int hidden, ElementType element, long poolBytes)
+    {
+        Ranks = ranks;
+        Experts = experts;
+        TopK = topK;
+        Hidden = hidden;
+        Element = element;
+        RowBytes = (long)hidden * element.SizeInBytes();
+
+        DoorbellOffset = LineBytes;
+        SleeperOffset = DoorbellOffset + LineBytes;
+        AbortOffset = SleeperOffset + LineBytes;
+        FaultsOffset = AbortOffset + LineBytes;
+        ArrivalsOffset = FaultsOffset + ((ranks + 1L) * FaultBytes);
+        DoneOffset = ArrivalsOffset + (ranks * (long)LineBytes);
+        ClosedOffset = DoneOffset + (ranks * (long)LineBytes);
+        RingOffset = ClosedOffset + (ranks * (long)LineBytes);
+        RankCountsOffset = Unsafe.SizeOf<Protocol.Announcement>();
+        ExpertCountsOffset = RankCountsOffset + (4 * ranks);
+        EntryBytes = (int)AlignUp(ExpertCountsOffset + (4 * experts), LineBytes);
+        PoolOffset = AlignUp(RingOffset + ((long)ranks * RingDepth * EntryBytes), PageBytes);
+        PoolBytes = AlignUp(poolBytes, PageBytes);
+    }
+
+    public const int FaultBytes = 2 * LineBytes;
+
+    public int Ranks { get; }
+
+    public int Experts { get; }
+
+    public int TopK { get; }
+
+    public int Hidden { get; }
+
+    public ElementType Element { get; }
+
+    public long RowBytes { get; }
+
+    /// <summary>u32, added to by anyone who rings; the owner sleeps on it.</summary>
+    public long DoorbellOffset { get; }
+
+    /// <summary>u32, written by the owner: 1 while it sleeps or is about to.</summary>
+    public long SleeperOffset { get; }
+
+    /// <summary>u32, compare-and-swapped once by the first to report a fault: its fault record's index + 1.</summary>
+    public long AbortOffset { get; }
+
+    /// <summary>A record a reporter: ranks by index, then the owner's own watcher of peers' lives.</summary>
+    public long FaultsOffset { get; }
+
+    /// <summary>A line a source: the epoch whose rows it has written here, and how many.</summary>
+    public long ArrivalsOffset { get; }
+
+    /// <summary>A line a reader: the last combine in which it has finished reading here.</summary>
+    public long DoneOffset { get; }
+
+    /// <summary>A line a peer: 1 once it has disposed its buffer.</summary>
+    public long ClosedOffset { get; }
+
+    /// <summary>By source, then by epoch modulo <see cref="RingDepth"/>: announcements.</summary>
+    public long RingOffset { get; }
+
+    /// <summary>In an announcement: rows to each rank, i32.</summary>
+    public int RankCountsOffset { get; }
+
+    /// <summary>In an announcement: choices of each expert, i32.</summary>
+    public int ExpertCountsOffset { get; }
+
+    public int EntryBytes { get; }
+
+    public long PoolOffset { get; }
+
+    public long PoolBytes { get; }
+
+    public long TotalBytes => PoolOffset + PoolBytes;
+
+    public long ArrivalOf(int source) => ArrivalsOffset + (source * (long)LineBytes);
+
+    public long DoneOf(int reader) => DoneOffset + (reader * (long)LineBytes);
+
+    public long ClosedOf(int peer) => ClosedOffset + (peer * (long)LineBytes);
+
+    public long FaultOf(int reporter) => FaultsOffset + (reporter * (long)FaultBytes);
+
+    public long EntryOf(int source, long epoch) => RingOffset + (((source * (long)RingDepth) + (epoch % RingDepth)) * EntryBytes);
+
+    /// <summary>Columns of row metadata: top-k of them where a row stands for a token and rank, one where it stands for a choice.</summary>
+    public int ColumnsOf(RowLayout layout) => layout == RowLayout.RankMajor ? TopK : 1;
+
+    public RegionLayout Region(long rows, RowLayout layout) => new(rows, RowBytes, ColumnsOf(layout));
+
+    public static long AlignUp(long value, long alignment) => (value + alignment - 1) / alignment * alignment;
+}
+
+/// <summary>What lies where in a region for a number of rows: rows, then their sources, expert indices and weights.</summary>
+internal readonly record struct RegionLayout
+{
+    public RegionLayout(long rows, long rowBytes, int columns)
+    {
+        Rows = rows;
+        SourcesOffset = ArenaLayout.AlignUp(rows * rowBytes, ArenaLayout.LineBytes);
+        IndicesOffset = ArenaLayout.AlignUp(SourcesOffset + (rows * 8), ArenaLayout.LineBytes);
+        WeightsOffset = ArenaLayout.AlignUp(IndicesOffset + (rows * columns * 4), ArenaLayout.LineBytes);
+        Bytes = ArenaLayout.AlignUp(WeightsOffset + (rows * columns * 4), ArenaLayout.LineBytes);
+    }
+
+    public long Rows { get; }
+
+    /// <summary>Per row: source rank and source token, i32 each.</summary>
+    public long SourcesOffset { get; }
+
+    /// <summary>Per row and column: local expert, i32, or -1.</summary>
+    public long IndicesOffset { get; }
+
+    /// <summary>Per row and column: weight, f32.</summary>
+    public long WeightsOffset { get; }
+
+    public long Bytes { get; }
+
+    /// <summary>The most rows for which a region fits into <paramref name="bytes"/>.</summary>
+    public static long MaxRows(long bytes, long rowBytes, int columns)
+    {
+        long perRow = rowBytes + 8 + (8L * columns);
+        long rows = bytes / perRow;
+        while (rows > 0 && new RegionLayout(rows, rowBytes, columns).Bytes > bytes) rows--;
+        return rows;
+    }
+}

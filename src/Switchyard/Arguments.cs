@@ -1,0 +1,99 @@
+using System.Runtime.CompilerServices;
+
+namespace Switchyard;
+
+/// <summary>Checks of tensor arguments: each error names the argument, its value and what it had to be.</summary>
+internal static class Arguments
+{
+    /// <summary>The tokens in <paramref name="x"/>, flat or by rows.</summary>
+    public static int RequireTokens(ReadOnlyTensorView x, ExpertBufferOptions options)
+    {
+        RequireElement(x, nameof(x), options.Element);
+        nint tokens = x.Rows;
+        if (IsFlat(x))
+        {
+            if (x.RowLength % options.Hidden != 0)
+                throw new ArgumentException($"x has {x.RowLength} elements, not a multiple of ExpertBufferOptions.Hidden = {options.Hidden}.", nameof(x));
+            tokens = x.RowLength / options.Hidden;
+        }
+        else if (x.RowLength != options.Hidden)
+        {
+            throw new ArgumentException($"x has rows of {x.RowLength} elements; ExpertBufferOptions.Hidden is {options.Hidden}.", nameof(x));
+        }
+        if (tokens > options.MaxTokensPerRank)
+            throw new ArgumentException($"x has {tokens} tokens; ExpertBufferOptions.MaxTokensPerRank is {options.MaxTokensPerRank}.", nameof(x));
+        return (int)tokens;
+    }
+
+    /// <summary>Requires rows × hidden elements, flat or by rows.</summary>
+    public static void RequireRows(ReadOnlyTensorView tensor, string name, long rows, int rowLength, ElementType element, string rowsOf)
+    {
+        RequireElement(tensor, name, element);
+        bool fits = IsFlat(tensor) ? tensor.RowLength == rows * rowLength : tensor.Rows == rows && (rows == 0 || tensor.RowLength == rowLength);
+        if (!fits)
+            throw new ArgumentException($"{name} is {tensor.Rows} x {tensor.RowLength}; it must hold {rows} rows ({rowsOf}) x {rowLength} elements.", name);
+    }
+
+    public static void RequireChoices(ReadOnlyTensorView indices, int tokens, int topK)
+    {
+        if (indices.Element is not (ElementType.Int32 or ElementType.Int64))
+            throw new ArgumentException($"topkIndices holds {Describe(indices.Element)}; it must hold Int32 or Int64.", "topkIndices");
+        RequireContiguous(indices, "topkIndices");
+        if (indices.Length != (nint)tokens * topK)
+            throw new ArgumentException($"topkIndices has {indices.Length} elements; {tokens} tokens x ExpertBufferOptions.TopK = {topK} make {(long)tokens * topK}.", "topkIndices");
+    }
+
+    /// <summary>Accepts an absent tensor.</summary>
+    public static void RequireWeights(ReadOnlyTensorView weights, string name, long rows, int columns)
+    {
+        if (weights.IsAbsent) return;
+        RequireElement(weights, name, ElementType.Single);
+        RequireContiguous(weights, name);
+        if (weights.Length != rows * columns)
+            throw new ArgumentException($"{name} has {weights.Length} elements; {rows} x {columns} make {rows * columns}.", name);
+    }
+
+    public static void CopyChoices(ReadOnlyTensorView indices, Span<int> choices, ExpertBufferOptions options)
+    {
+        if (choices.IsEmpty) return;
+        if (indices.Element == ElementType.Int32)
+        {
+            Flat<int>(indices, choices.Length).CopyTo(choices);
+            return;
+        }
+        ReadOnlySpan<long> wide = Flat<long>(indices, choices.Length);
+        for (int i = 0; i < choices.Length; i++)
+        {
+            long expert = wide[i];
+            if (expert < -1 || expert >= options.Experts)
+                throw new ArgumentException($"Token {i / options.TopK} chooses expert {expert}: topkIndices must be -1 or 0 to {options.Experts - 1} (ExpertBufferOptions.Experts).", "topkIndices");
+            choices[i] = (int)expert;
+        }
+    }
+
+    /// <summary>Bytes from row to row; a flat tensor's rows are adjacent.</summary>
+    public static nint StrideBytes(ReadOnlyTensorView tensor, int rowLength) =>
+        (IsFlat(tensor) ? rowLength : tensor.RowStride) * tensor.Element.SizeInBytes();
+
+    public static bool IsContiguous(ReadOnlyTensorView tensor) => tensor.Rows <= 1 || tensor.RowStride == tensor.RowLength;
+
+    private static bool IsFlat(ReadOnlyTensorView tensor) => tensor.Rows == 1;
+
+    private static void RequireElement(ReadOnlyTensorView tensor, string name, ElementType element)
+    {
+        if (tensor.Element != element)
+            throw new ArgumentException($"{name} holds {Describe(tensor.Element)}; it must hold {element}.", name);
+    }
+
+    private static void RequireContiguous(ReadOnlyTensorView tensor, string name)
+    {
+        if (!IsContiguous(tensor))
+            throw new ArgumentException($"{name} has a row stride of {tensor.RowStride} for rows of {tensor.RowLength}: its rows must be adjacent.", name);
+    }
+
+    private static string Describe(ElementType element) => element == ElementType.None ? "nothing" : element.ToString();
+
+    private static ReadOnlySpan<T> Flat<T>(ReadOnlyTensorView tensor, int length)
+        where T : unmanaged =>
+        System.Runtime.InteropServices.MemoryMarshal.CreateReadOnlySpan(ref Unsafe.As<byte, T>(ref Unsafe.AsRef(in tensor.Origin)), length);
+}

@@ -1,0 +1,130 @@
+using System.Text;
+using Switchyard.Arena;
+using Switchyard.Rendezvous;
+using Switchyard.Topology;
+using Switchyard.Transports;
+
+namespace Switchyard;
+
+public sealed partial class ExpertBuffer
+{
+    private static readonly CallSite s_create = new(Operation.None, Phase.Create, 0);
+
+    /// <summary>Makes a buffer, in memory fresh for it. Collective: returns when all ranks have called it.</summary>
+    /// <param name="group">The group.</param>
+    /// <param name="options">The shape; the same on all ranks.</param>
+    /// <param name="ct">Cancels the wait for the other ranks; the group is unusable after that.</param>
+    /// <exception cref="ArgumentException">An option is out of range; thrown before anything is sent.</exception>
+    /// <exception cref="CallMismatchException">Ranks gave different options; thrown on all ranks.</exception>
+    /// <exception cref="TransportException">A rank could not allocate or map memory; thrown on all ranks.</exception>
+    /// <exception cref="PeerLostException">A rank is gone.</exception>
+    public static async Task<ExpertBuffer> CreateAsync(ExpertGroup group, ExpertBufferOptions options, CancellationToken ct = default)
+    {
+        ArgumentNullException.ThrowIfNull(group);
+        ArgumentNullException.ThrowIfNull(options);
+        options.Validate();
+        ArenaLayout layout = options.LayoutFor(group.Size);
+        RequireOneNode(group);
+
+        GroupChannel channel = group.Channel;
+        await RequireSameOptionsAsync(channel, options, ct).ConfigureAwait(false);
+        ArenaMemory[] arenas = await ShareArenasAsync(channel, options.Backend.ScaleUp, layout, ct).ConfigureAwait(false);
+        return new ExpertBuffer(group, options, layout, arenas);
+    }
+
+    private static void RequireOneNode(ExpertGroup group)
+    {
+        var topology = new NodeTopology(group.Channel.Peers);
+        if (topology.Nodes > 1)
+            throw new ArgumentException($"The group spans {topology.Nodes} hosts; this backend connects the ranks of one.", nameof(group));
+    }
+
+    private static async Task RequireSameOptionsAsync(GroupChannel channel, ExpertBufferOptions options, CancellationToken ct)
+    {
+        Gathered[] all = await channel.AllGatherAsync(Encoding.UTF8.GetBytes(options.Describe()), null, ct).ConfigureAwait(false);
+        string[] first = Encoding.UTF8.GetString(all[0].Payload).Split('\n');
+        for (int rank = 1; rank < all.Length; rank++)
+        {
+            string[] lines = Encoding.UTF8.GetString(all[rank].Payload).Split('\n');
+            for (int line = 0; line < Math.Min(first.Length, lines.Length); line++)
+            {
+                if (first[line] == lines[line]) continue;
+                throw new CallMismatchException(0, rank, $"ExpertBufferOptions.{first[line].Trim()} and {lines[line].Trim()}", s_create);
+            }
+        }
+    }
+
+    /// <summary>Allocates this rank's arena and maps everybody's. If any rank fails, all do, and nothing stays mapped.</summary>
+    private static async Task<ArenaMemory[]> ShareArenasAsync(
+        GroupChannel channel, IScaleUpTransport transport, ArenaLayout layout, CancellationToken ct)
+    {
+        ArenaMemory? mine = null;
+        var mapped = new List<ArenaMemory>();
+        bool isShared = false;
+        try
+        {
+            TransportException? failure = Attempt(() => mine = NewArena(channel, transport, layout));
+            using ArenaExport? export = mine is null ? null : ArenaExport.Of(mine);
+            Gathered[] all = await GatherOutcomeAsync(channel, failure, export, ct).ConfigureAwait(false);
+
+            failure = Attempt(() =>
+            {
+                for (int rank = 0; rank < channel.Size; rank++)
+                {
+                    using ArenaExport theirs = all[rank].Arena!;
+                    mapped.Add(transport.Map(theirs));
+                    RequireHeader(mapped[rank], rank, channel, layout);
+                }
+            });
+            await GatherOutcomeAsync(channel, failure, null, ct).ConfigureAwait(false);
+            isShared = true;
+            return [.. mapped];
+        }
+        finally
+        {
+            mine?.Release();
+            if (!isShared) mapped.ForEach(arena => arena.Release());
+        }
+    }
+
+    /// <summary>Tells all ranks whether this one's step succeeded; throws on all if it failed on any.</summary>
+    private static async Task<Gathered[]> GatherOutcomeAsync(
+        GroupChannel channel, TransportException? failure, ArenaExport? export, CancellationToken ct)
+    {
+        byte[] outcome = failure is null ? [] : Encoding.UTF8.GetBytes($"{failure.Call}\n{failure.Code}\n{failure.Message}");
+        Gathered[] all = await channel.AllGatherAsync(outcome, export, ct).ConfigureAwait(false);
+        int failed = Array.FindIndex(all, each => each.Payload.Length > 0);
+        if (failed < 0) return all;
+
+        foreach (Gathered each in all) each.Arena?.Dispose();
+        if (failure is not null) throw failure;
+        string[] parts = Encoding.UTF8.GetString(all[failed].Payload).Split('\n', 3);
+        throw new TransportException(parts[0], int.Parse(parts[1], System.Globalization.CultureInfo.InvariantCulture), $"Rank {failed}: {parts[2]}");
+    }
+
+    private static TransportException? Attempt(Action step)
+    {
+        try
+        {
+            step();
+            return null;
+        }
+        catch (TransportException failure)
+        {
+            return failure;
+        }
+    }
+
+    private static ArenaMemory NewArena(GroupChannel channel, IScaleUpTransport transport, ArenaLayout layout)
+    {
+        ArenaMemory arena = transport.Allocate(layout.TotalBytes);
+        ArenaHeader.Write(arena, channel.Rank, channel.Generation, layout);
+        return arena;
+    }
+
+    private static void RequireHeader(ArenaMemory arena, int rank, GroupChannel channel, ArenaLayout layout)
+    {
+        if (!ArenaHeader.Matches(arena, rank, channel.Generation, layout))
+            throw new TransportException("mmap", 0, $"The arena that rank {rank} shared is not of this group, generation and layout.");
+    }
+}

@@ -1,0 +1,59 @@
+using Switchyard.Arena;
+using Switchyard.Rendezvous;
+
+namespace Switchyard.Protocol;
+
+/// <summary>
+/// The abort words: the first fault that reaches a rank's arena breaks its buffer for good. A reporter writes its record at every peer, then
+/// swaps the abort word from zero; who loses the race changes nothing. The owner's watcher of peers' lives has a record of its own, since it
+/// runs beside the caller.
+/// </summary>
+internal sealed unsafe class FaultBoard(PeerArenas arenas, GroupChannel channel)
+{
+    private int WatcherSlot => arenas.Ranks;
+
+    /// <summary>Whether a fault has been reported to this rank.</summary>
+    public bool IsRaised => Volatile.Read(ref *arenas.AbortOf(arenas.Rank)) != 0;
+
+    /// <summary>The error that broke this buffer, new at each call so that stack traces stay apart.</summary>
+    public SwitchyardException Exception(CallSite site)
+    {
+        uint slot = Volatile.Read(ref *arenas.AbortOf(arenas.Rank)) - 1;
+        if (slot > WatcherSlot) return new ProtocolException(-1, $"The abort word names record {slot} of {WatcherSlot + 1}.");
+        FaultRecord record = *arenas.FaultAt(arenas.Rank, (int)slot);
+        // The watcher does not know which call its owner is in.
+        if (slot == WatcherSlot) record = record with { Operation = site.Operation, Phase = site.Phase, Epoch = site.Epoch };
+        string? cause = (uint)record.Culprit < (uint)arenas.Ranks ? channel.CauseOf(record.Culprit) : null;
+        return record.ToException(channel.Peers, cause);
+    }
+
+    /// <summary>Tells all ranks, this one included, and returns the error to throw: this one or one that came first.</summary>
+    public SwitchyardException Raise(FaultRecord record)
+    {
+        record.Reporter = arenas.Rank;
+        Post(arenas.Rank, arenas.Rank, record);
+        for (int peer = 0; peer < arenas.Ranks; peer++)
+        {
+            if (peer != arenas.Rank) Post(peer, arenas.Rank, record);
+        }
+        return Exception(record.Site);
+    }
+
+    /// <summary>Tells this rank alone: what the control plane found reaches each rank by its own.</summary>
+    public void RaiseLocally(FaultRecord record)
+    {
+        record.Reporter = arenas.Rank;
+        Post(arenas.Rank, WatcherSlot, record);
+    }
+
+    private void Post(int rank, int slot, in FaultRecord record)
+    {
+        uint* abort = arenas.AbortOf(rank);
+        if (Volatile.Read(ref *abort) == 0)
+        {
+            *arenas.FaultAt(rank, slot) = record;
+            Interlocked.CompareExchange(ref *abort, (uint)slot + 1, 0);
+        }
+        arenas.DoorbellOf(rank).Ring();
+    }
+}

@@ -1,0 +1,60 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+
+namespace Switchyard.Protocol;
+
+internal enum FaultKind : byte
+{
+    None = 0,
+    PeerLost = 1,
+    PeerLeft = 2,
+    PeerClosed = 3,
+    Timeout = 4,
+    Mismatch = 5,
+    Protocol = 6,
+}
+
+/// <summary>What a rank tells its peers when it gives up: enough for all of them to throw the same error.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 128)]
+internal struct FaultRecord
+{
+    public FaultKind Kind;
+    public Operation Operation;
+    public Phase Phase;
+    public byte Reserved;
+    public int Reporter;
+    public int Culprit;
+    public int SameThread;
+    public long Epoch;
+    public long Expected;
+    public long Seen;
+    public long WaitedTicks;
+    public CallSignature ReporterSignature;
+    public CallSignature CulpritSignature;
+
+    public readonly CallSite Site => new(Operation, Phase, Epoch);
+
+    /// <param name="peers">All ranks.</param>
+    /// <param name="cause">What this rank itself knows of the culprit's end, if anything.</param>
+    public readonly SwitchyardException ToException(PeerInfo[] peers, string? cause)
+    {
+        // A record lies in memory that every peer can write: what it names is checked like everything else that comes from there.
+        if ((uint)Culprit >= (uint)peers.Length || (uint)Reporter >= (uint)peers.Length)
+            return new ProtocolException(-1, $"A fault record names ranks {Reporter} and {Culprit} in a group of {peers.Length}.");
+        return Kind switch
+        {
+            FaultKind.PeerLost => new PeerLostException(peers[Culprit], Known(cause) ?? $"rank {Reporter} saw it end", Site),
+            FaultKind.PeerLeft => new PeerLostException(peers[Culprit], Known(cause) ?? "it left the group", Site),
+            FaultKind.PeerClosed => new PeerLostException(peers[Culprit], "it disposed its buffer and will not make this call", Site),
+            FaultKind.Timeout => new PeerTimeoutException(
+                peers[Culprit], Reporter, Site, Expected, Seen, TimeSpan.FromTicks(WaitedTicks), SameThread != 0 ? SameThreadHint : null),
+            FaultKind.Mismatch => new CallMismatchException(Reporter, Culprit, ReporterSignature.DifferenceTo(CulpritSignature), Site),
+            FaultKind.Protocol => new ProtocolException(Culprit, $"found by rank {Reporter} in {Site}: expected at most {Expected}, read {Seen}."),
+            _ => throw new UnreachableException($"Fault kind {Kind}."),
+        };
+    }
+
+    private const string SameThreadHint = "Both ranks were driven by one thread: each rank of a process needs a thread of its own.";
+
+    private static string? Known(string? cause) => string.IsNullOrEmpty(cause) ? null : cause;
+}

@@ -1,0 +1,57 @@
+using Switchyard.Arena;
+using Switchyard.Planning;
+using Switchyard.Protocol;
+using Switchyard.Rendezvous;
+
+namespace Switchyard.Transports;
+
+/// <summary>The contract within a node: memory that peers map, and the engine that runs the phases of a call in it.</summary>
+internal interface IScaleUpTransport
+{
+    /// <summary>Fresh memory, zeroed and of a fixed size, that peers can map.</summary>
+    /// <exception cref="TransportException">The system has not that much.</exception>
+    ArenaMemory Allocate(long bytes);
+
+    /// <summary>Maps what a peer allocated.</summary>
+    ArenaMemory Map(ArenaExport export);
+
+    /// <summary>An engine for one buffer. It holds a reference to each arena until disposed.</summary>
+    IScaleUpEngine CreateEngine(EngineSetup setup);
+}
+
+/// <summary>What an engine is made from.</summary>
+/// <param name="Channel">The group as this rank sees it.</param>
+/// <param name="Layout">Where things lie in every arena.</param>
+/// <param name="Arenas">All ranks' arenas, mapped, by rank.</param>
+internal sealed record EngineSetup(GroupChannel Channel, ArenaLayout Layout, ArenaMemory[] Arenas);
+
+/// <summary>
+/// The phases of a call, in the order in which <see cref="ExpertBuffer"/> calls them. A host engine does each phase and returns; a
+/// device engine may enqueue it. Waits end by the deadline in a <see cref="SwitchyardException"/> that all ranks share.
+/// </summary>
+internal interface IScaleUpEngine : IDisposable
+{
+    /// <summary>How long a wait for a peer may take.</summary>
+    TimeSpan Deadline { get; set; }
+
+    /// <summary>Throws the fault that broke this engine, if any.</summary>
+    void ThrowIfBroken();
+
+    /// <summary>Waits until every peer has finished reading in combine <paramref name="epoch"/>.</summary>
+    void AwaitDone(long epoch, CallSite site);
+
+    /// <summary>Tells every peer what this rank does in this epoch.</summary>
+    void Announce(in Announcement announcement, RoutingPlan plan);
+
+    /// <summary>Waits for every peer's announcement; throws alike on all ranks where they disagree or someone lacks room.</summary>
+    Agreement Agree(in Announcement mine, RoutingPlan plan);
+
+    /// <summary>Writes each row to its final place at its destinations, then tells them.</summary>
+    void Push(in PushCall call);
+
+    /// <summary>Waits for the rows that others send to this rank.</summary>
+    void AwaitRows(long epoch, RoutingPlan plan, CallSite site);
+
+    /// <summary>Reads each contribution where it lies and reduces, then tells the owners.</summary>
+    void Pull(in PullCall call);
+}
