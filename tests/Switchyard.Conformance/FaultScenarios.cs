@@ -1,0 +1,204 @@
+using System.Diagnostics;
+using Xunit;
+
+namespace Switchyard.Conformance;
+
+/// <summary>Disagreement, overflow, lateness and leaving: every rank gets the same typed error, and none hangs.</summary>
+internal static class FaultScenarios
+{
+    private static readonly TimeSpan s_shortDeadline = TimeSpan.FromMilliseconds(300);
+
+    public static Scenario[] All =>
+    [
+        new("overflow", OverflowReachesAllAndIsSurvivedAsync),
+        new("combine-without-room", NoRoomToCopyReachesAllAsync),
+        new("mismatch-operation", rank => MismatchAsync(rank, Odd.Operation)),
+        new("mismatch-layout", rank => MismatchAsync(rank, Odd.Layout)),
+        new("mismatch-alignment", rank => MismatchAsync(rank, Odd.Alignment)),
+        new("mismatch-handle", rank => MismatchAsync(rank, Odd.Handle)),
+        new("mismatch-weights", rank => MismatchAsync(rank, Odd.Weights)),
+        new("mismatch-options", DifferentOptionsAreFoundAtCreationAsync),
+        new("late", LateRankIsNamedByAllAsync),
+        new("closed", RankThatDisposedItsBufferIsNamedAsync),
+        new("retry", ArgumentErrorMayBeRepeatedAsync),
+    ];
+
+    private enum Odd
+    {
+        Operation,
+        Layout,
+        Alignment,
+        Handle,
+        Weights,
+    }
+
+    private static Shape Small(RankContext rank) => new(rank.Group.Size, 4, 2, 8, 6, RowLayout.ExpertMajor, 2, Routing.Uniform);
+
+    private static async Task OverflowReachesAllAndIsSurvivedAsync(RankContext rank)
+    {
+        Shape shape = Small(rank) with { Alignment = 1 };
+        int ranks = shape.Ranks;
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape, capacity: 5);
+        int[] toLast = [.. Enumerable.Range(0, 6).SelectMany(_ => new[] { 3, -1 })];
+        CapacityException error = Assert.Throws<CapacityException>(() => buffer.Dispatch(new float[6 * 8], toLast, default, shape.Options));
+        Assert.Equal((ranks - 1, 6L * ranks, 5L, "rows"), (error.Rank, error.Needed, error.Available, error.Unit));
+        Assert.Equal(Recovery.CallAgain, error.Recovery);
+        Assert.Contains($"{6 * ranks} rows", error.Message, StringComparison.Ordinal);
+
+        bool sends = rank.Rank == 0;
+        using Dispatched d = buffer.Dispatch(new float[sends ? 8 : 0], sends ? [3, -1] : Array.Empty<int>(), default, shape.Options);
+        Assert.Equal(rank.Rank == ranks - 1 ? 1 : 0, d.RowCount);
+    }
+
+    private static async Task NoRoomToCopyReachesAllAsync(RankContext rank)
+    {
+        Shape shape = Small(rank) with { Alignment = 1 };
+        int capacity = 6 * shape.Ranks * shape.TopK;
+        long budget = rank.Options<float>(shape).LayoutFor(shape.Ranks).Region(capacity, shape.Layout).Bytes;
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape with { Hidden = 2048 }, capacity, budget * 200);
+        int rows = 6 * shape.Ranks;
+        int[] toFirst = [.. Enumerable.Range(0, 6).SelectMany(_ => new[] { 0, -1 })];
+        var held = new List<Dispatched>();
+        CapacityException? error = null;
+        for (int i = 0; i < 1000 && error is null; i++)
+        {
+            Dispatched d = default;
+            error = Attempt<CapacityException>(() => d = buffer.Dispatch(new float[6 * 2048], toFirst, default, shape.Options));
+            if (error is not null) break;
+            held.Add(d);
+            float[] output = new float[6 * 2048];
+            error = Attempt<CapacityException>(() => buffer.Combine(new float[d.RowCount * 2048], d.Handle, output));
+        }
+        Assert.NotNull(error);
+        Assert.Equal(0, error.Rank);
+        Assert.True(error.Needed > error.Available);
+        held.ForEach(each => each.Dispose());
+        using Dispatched after = buffer.Dispatch(new float[6 * 2048], toFirst, default, shape.Options);
+        Assert.Equal(rank.Rank == 0 ? rows : 0, after.RowCount);
+    }
+
+    private static async Task MismatchAsync(RankContext rank, Odd odd)
+    {
+        if (rank.Group.Size == 1) return;
+        Shape shape = Small(rank);
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        buffer.Deadline = TimeSpan.FromSeconds(20);
+        bool isOdd = rank.Rank == rank.Group.Size - 1;
+        int[] choices = [.. Enumerable.Range(0, 6).SelectMany(_ => new[] { 0, 3 })];
+        float[] x = new float[48], output = new float[48];
+        Dispatched first = buffer.Dispatch(x, choices, default, shape.Options);
+        Dispatched second = buffer.Dispatch(x, choices, default, shape.Options);
+        var clock = Stopwatch.StartNew();
+        CallMismatchException? error = Attempt<CallMismatchException>(() =>
+        {
+            switch (odd)
+            {
+                case Odd.Operation when isOdd:
+                    buffer.Dispatch(x, choices, default, shape.Options);
+                    break;
+                case Odd.Layout:
+                    buffer.Dispatch(x, choices, default, isOdd ? new() { Layout = RowLayout.RankMajor } : shape.Options);
+                    break;
+                case Odd.Alignment:
+                    buffer.Dispatch(x, choices, default, shape.Options with { ExpertAlignment = isOdd ? 4 : 2 });
+                    break;
+                case Odd.Handle:
+                    buffer.Combine((isOdd ? first : second).Rows, (isOdd ? first : second).Handle, output);
+                    break;
+                case Odd.Weights when isOdd:
+                    buffer.Combine(first.Rows, first.Handle, output, first.TopkWeights, new float[12]);
+                    break;
+                default:
+                    buffer.Combine(first.Rows, first.Handle, output);
+                    break;
+            }
+        });
+        Assert.NotNull(error);
+        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(5), $"took {clock.Elapsed}");
+        Assert.Contains(rank.Group.Size - 1, new[] { error.Rank, error.Other });
+        Assert.Throws<CallMismatchException>(() => buffer.Combine(first.Rows, first.Handle, output));
+        await rank.Group.BarrierAsync();
+    }
+
+    private static async Task DifferentOptionsAreFoundAtCreationAsync(RankContext rank)
+    {
+        if (rank.Group.Size == 1) return;
+        Shape shape = Small(rank);
+        bool isOdd = rank.Rank == rank.Group.Size - 1;
+        CallMismatchException error = await Assert.ThrowsAsync<CallMismatchException>(
+            () => rank.CreateAsync<float>(isOdd ? shape with { Hidden = 9 } : shape));
+        Assert.Contains("Hidden=8", error.Message, StringComparison.Ordinal);
+        Assert.Contains("Hidden=9", error.Message, StringComparison.Ordinal);
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        ExchangeScenarios.Exchange<float>(rank, buffer, shape, rank.SharedRandom());
+        await rank.Group.BarrierAsync();
+    }
+
+    private static async Task LateRankIsNamedByAllAsync(RankContext rank)
+    {
+        if (rank.Group.Size == 1) return;
+        Shape shape = Small(rank);
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        int late = rank.Group.Size - 1;
+        ExchangeScenarios.Exchange<float>(rank, buffer, shape, rank.SharedRandom());
+        if (rank.Rank == late) await Task.Delay(3 * s_shortDeadline);
+        else buffer.Deadline = s_shortDeadline;
+        PeerTimeoutException? error = Attempt<PeerTimeoutException>(() => buffer.Dispatch(Array.Empty<float>(), Array.Empty<int>()));
+        Assert.NotNull(error);
+        Assert.Equal(late, error.Peer.Rank);
+        Assert.NotEqual(late, error.Reporter);
+        Assert.Equal(error.Expected - 1, error.Seen);
+        Assert.Equal(Phase.AwaitAnnouncement, error.Site.Phase);
+        Assert.Throws<PeerTimeoutException>(() => buffer.Dispatch(Array.Empty<float>(), Array.Empty<int>()));
+        await rank.Group.BarrierAsync();
+    }
+
+    private static async Task RankThatDisposedItsBufferIsNamedAsync(RankContext rank)
+    {
+        if (rank.Group.Size == 1) return;
+        Shape shape = Small(rank);
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        ExchangeScenarios.Exchange<float>(rank, buffer, shape, rank.SharedRandom());
+        if (rank.Rank == 0)
+        {
+            buffer.Dispose();
+            Assert.Throws<ObjectDisposedException>(() => buffer.Dispatch(Array.Empty<float>(), Array.Empty<int>()));
+        }
+        else
+        {
+            var clock = Stopwatch.StartNew();
+            PeerLostException? error = Attempt<PeerLostException>(() => buffer.Dispatch(Array.Empty<float>(), Array.Empty<int>()));
+            Assert.NotNull(error);
+            Assert.Equal(0, error.Peer.Rank);
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(5));
+        }
+        await rank.Group.BarrierAsync();
+    }
+
+    private static async Task ArgumentErrorMayBeRepeatedAsync(RankContext rank)
+    {
+        Shape shape = Small(rank);
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        if (rank.Rank == 0)
+        {
+            for (int i = 0; i < 5; i++)
+                Assert.Throws<ArgumentException>(() => buffer.Dispatch(new float[8], new[] { 1, 1 }));
+        }
+        ExchangeScenarios.Exchange<float>(rank, buffer, shape, rank.SharedRandom());
+        await rank.Group.BarrierAsync();
+    }
+
+    private static T? Attempt<T>(Action action)
+        where T : Exception
+    {
+        try
+        {
+            action();
+            return null;
+        }
+        catch (T error)
+        {
+            return error;
+        }
+    }
+}
