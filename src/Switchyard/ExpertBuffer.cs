@@ -122,6 +122,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         if (region.Bytes < bytes)
         {
             _pool.Return(region, region.ReadUntil);
+            region = default;
             return false;
         }
         if (region.ReadUntil > 0) _engine.AwaitDone(region.ReadUntil, site);

@@ -14,10 +14,22 @@ public sealed record RankContext(ExpertGroup Group, ExpertBackend Backend, int S
     /// <summary>Draws differently on each rank.</summary>
     public Random OwnRandom() => new((Seed * 131) + Rank);
 
+    /// <summary>Makes a buffer; unless told otherwise with room for whatever the shape can bring, eight times.</summary>
     public Task<ExpertBuffer> CreateAsync<T>(Shape shape, int? capacity = null, long? budget = null)
-        where T : unmanaged => ExpertBuffer.CreateAsync(Group, Options<T>(shape) with { ReceiveCapacity = capacity, MemoryBudget = budget });
+        where T : unmanaged
+    {
+        int rows = capacity ?? WorstRows(shape);
+        return ExpertBuffer.CreateAsync(Group, Options<T>(shape) with { ReceiveCapacity = rows, MemoryBudget = budget ?? (8 * RegionBytes<T>(shape, rows)) });
+    }
 
-    public ExpertBufferOptions Options<T>(Shape shape)
+    /// <summary>What a result of so many rows takes in the pool.</summary>
+    public long RegionBytes<T>(Shape shape, int rows)
+        where T : unmanaged =>
+        Options<T>(shape).LayoutFor(shape.Ranks).Region(rows + ((shape.Alignment - 1) * shape.Experts), RowLayout.RankMajor).Bytes;
+
+    public static int WorstRows(Shape shape) => shape.Ranks * shape.MaxTokens * shape.TopK;
+
+    private ExpertBufferOptions Options<T>(Shape shape)
         where T : unmanaged => new()
         {
             Backend = Backend,
@@ -26,7 +38,6 @@ public sealed record RankContext(ExpertGroup Group, ExpertBackend Backend, int S
             Hidden = shape.Hidden,
             MaxTokensPerRank = shape.MaxTokens,
             Element = typeof(T) == typeof(BFloat16) ? ElementType.BFloat16 : ElementType.Single,
-            ReceiveCapacity = shape.Ranks * shape.MaxTokens * shape.TopK,
         };
 }
 

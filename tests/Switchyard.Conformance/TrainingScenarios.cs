@@ -22,8 +22,8 @@ internal static class TrainingScenarios
         for (int round = 0; round < 4; round++)
         {
             Shape shape = Shape.Draw(random, rank.Group.Size);
-            long region = rank.Options<float>(shape).LayoutFor(shape.Ranks).Region(shape.Ranks * shape.MaxTokens * shape.TopK, RowLayout.RankMajor).Bytes;
-            using ExpertBuffer buffer = await rank.CreateAsync<float>(shape, budget: (Layers + 4) * (region + (shape.Experts * shape.Alignment * shape.Hidden * 16L)));
+            long budget = (Layers + 4) * rank.RegionBytes<float>(shape, RankContext.WorstRows(shape));
+            using ExpertBuffer buffer = await rank.CreateAsync<float>(shape, budget: budget);
             var kept = new List<(Dispatched Result, ReferenceTokens<float>[] Tokens, List<ReferenceRow<float>>[] Received)>();
             for (int layer = 0; layer < Layers; layer++) kept.Add(Forward(rank, buffer, shape, random));
             for (int layer = Layers - 1; layer >= 0; layer--)
@@ -80,9 +80,7 @@ internal static class TrainingScenarios
     {
         var shape = new Shape(rank.Group.Size, 6, 2, 257, 12, RowLayout.ExpertMajor, 1, Routing.Uniform);
         Random random = rank.SharedRandom(), dawdle = rank.OwnRandom();
-        int capacity = shape.Ranks * shape.MaxTokens * shape.TopK;
-        long region = rank.Options<BFloat16>(shape).LayoutFor(shape.Ranks).Region(capacity, shape.Layout).Bytes;
-        using ExpertBuffer buffer = await rank.CreateAsync<BFloat16>(shape, capacity, region);
+        using ExpertBuffer buffer = await rank.CreateAsync<BFloat16>(shape, budget: rank.RegionBytes<BFloat16>(shape, RankContext.WorstRows(shape)));
         for (int step = 0; step < 60; step++)
         {
             ReferenceTokens<BFloat16>[] tokens = Workload.Draw<BFloat16>(random, shape);

@@ -51,9 +51,9 @@ internal sealed class RegionPool
     /// <summary>Gives back all but the first <paramref name="bytes"/> bytes of a region just taken.</summary>
     public Region Trim(Region region, long bytes)
     {
+        if (bytes == region.Bytes) return region;
         int at = IndexOf(region.Offset);
         Segment segment = _segments[at];
-        if (bytes == segment.Bytes) return region;
         _segments[at] = segment with { Bytes = bytes };
         _segments.Insert(at + 1, new Segment(segment.Offset + bytes, segment.Bytes - bytes, IsLive: false, ReadUntil: 0));
         if (bytes == 0) _segments.RemoveAt(at);

@@ -40,6 +40,15 @@ internal sealed unsafe class PeerArenas
 
     public Announcement* EntryAt(int rank, int source, long epoch) => (Announcement*)(Base(rank) + Layout.EntryOf(source, epoch));
 
+    /// <summary>The last call that a peer has announced here.</summary>
+    public long LastAnnounced(int peer, long near)
+    {
+        long last = long.MinValue;
+        for (int entry = 0; entry < ArenaLayout.RingDepth; entry++)
+            last = Math.Max(last, new EpochWord(Volatile.Read(ref EntryAt(Rank, peer, entry)->Flag)).EpochNear(near));
+        return last;
+    }
+
     /// <summary>Wakes every peer that sleeps. One fence serves for all the words written before.</summary>
     public void RingSleepers()
     {

@@ -76,8 +76,7 @@ internal sealed unsafe class Waiter
         if (kind == FaultKind.None) return null;
 
         // The peer may have written the word after it was read and before it left.
-        var seen = new EpochWord(Volatile.Read(ref *word));
-        if (seen.HasReached(epoch)) return null;
+        if (new EpochWord(Volatile.Read(ref *word)).HasReached(epoch)) return null;
         return _faults.Raise(new FaultRecord
         {
             Kind = kind,
@@ -86,7 +85,7 @@ internal sealed unsafe class Waiter
             Epoch = site.Epoch,
             Culprit = peer,
             Expected = epoch,
-            Seen = seen.EpochNear(epoch),
+            Seen = _arenas.LastAnnounced(peer, site.Epoch),
             WaitedTicks = waited.Ticks,
             SameThread = _channel.IsDrivenByThisThread(peer) ? 1 : 0,
         });
