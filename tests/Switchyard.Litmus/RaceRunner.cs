@@ -1,0 +1,70 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+
+namespace Switchyard.Litmus;
+
+/// <summary>Two sides that run at the same time, round after round.</summary>
+internal interface IRace
+{
+    /// <summary>One thread's part of a round.</summary>
+    void Write(long round);
+
+    /// <summary>The other thread's part.</summary>
+    void Read(long round);
+
+    /// <summary>After both: whether the outcome is forbidden.</summary>
+    bool IsForbidden(long round);
+}
+
+/// <summary>Starts both sides of each round as close together as can be, at changing offsets.</summary>
+internal static class RaceRunner
+{
+    private static long s_writerAt;
+    private static long s_readerAt;
+    private static bool s_stop;
+
+    public static (long Rounds, long Forbidden) Run(IRace race, TimeSpan limit, bool stopAtFirst)
+    {
+        s_writerAt = s_readerAt = 0;
+        s_stop = false;
+        var writer = new Thread(() => WriterLoop(race)) { IsBackground = true };
+        writer.Start();
+        var clock = Stopwatch.StartNew();
+        long round = 0, forbidden = 0;
+        while (clock.Elapsed < limit && !(stopAtFirst && forbidden > 0))
+        {
+            round++;
+            Volatile.Write(ref s_readerAt, round);
+            Offset(round * 7);
+            race.Read(round);
+            while (Volatile.Read(ref s_writerAt) != round)
+            {
+            }
+            if (race.IsForbidden(round)) forbidden++;
+        }
+        Volatile.Write(ref s_stop, true);
+        writer.Join();
+        return (round, forbidden);
+    }
+
+    private static void WriterLoop(IRace race)
+    {
+        for (long round = 1; ; round++)
+        {
+            while (Volatile.Read(ref s_readerAt) != round)
+            {
+                if (Volatile.Read(ref s_stop)) return;
+            }
+            Offset(round * 13);
+            race.Write(round);
+            Volatile.Write(ref s_writerAt, round);
+        }
+    }
+
+    /// <summary>Wastes a little time that differs from round to round.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void Offset(long seed)
+    {
+        for (long i = seed % 61; i > 0; i--) Volatile.Read(ref s_stop);
+    }
+}
