@@ -1,3 +1,4 @@
+using Switchyard.Interop;
 using Switchyard.Transports;
 
 namespace Switchyard.Cpu;
@@ -5,6 +6,14 @@ namespace Switchyard.Cpu;
 /// <summary>Arenas in sealed, preallocated memfds.</summary>
 internal sealed class SharedMemoryTransport : IScaleUpTransport
 {
+    public void RequireRoom(long bytes, int arenas)
+    {
+        long available = MemoryLimits.AvailableBytes();
+        if (bytes <= available / arenas) return;
+        throw new TransportException("memfd_create", Libc.ENOMEM,
+            $"{arenas} arenas of {bytes} bytes need more than the {available} bytes that are available: lower ExpertBufferOptions.MemoryBudget, or raise the memory limit.");
+    }
+
     public ArenaMemory Allocate(long bytes) => SharedMemory.Create(bytes);
 
     public ArenaMemory Map(ArenaExport export)

@@ -8,7 +8,7 @@ namespace Switchyard;
 
 public sealed partial class ExpertBuffer
 {
-    private static readonly CallSite s_create = new(Operation.None, Phase.Create, 0);
+    private static readonly CallSite _create = new(Operation.None, Phase.Create, 0);
 
     /// <summary>Makes a buffer, in memory fresh for it. Collective: returns when all ranks have called it.</summary>
     /// <param name="group">The group.</param>
@@ -27,8 +27,11 @@ public sealed partial class ExpertBuffer
         RequireOneNode(group);
 
         GroupChannel channel = group.Channel;
+        IScaleUpTransport transport = options.Backend.ScaleUp;
+        // Before the first gather, so that no rank counts what another has allocated already.
+        TransportException? noRoom = Attempt(() => transport.RequireRoom(layout.TotalBytes, group.Size));
         await RequireSameOptionsAsync(channel, options, ct).ConfigureAwait(false);
-        ArenaMemory[] arenas = await ShareArenasAsync(channel, options.Backend.ScaleUp, layout, ct).ConfigureAwait(false);
+        ArenaMemory[] arenas = await ShareArenasAsync(channel, transport, layout, noRoom, ct).ConfigureAwait(false);
         return new ExpertBuffer(group, options, layout, arenas);
     }
 
@@ -49,21 +52,21 @@ public sealed partial class ExpertBuffer
             for (int line = 0; line < Math.Min(first.Length, lines.Length); line++)
             {
                 if (first[line] == lines[line]) continue;
-                throw new CallMismatchException(0, rank, $"ExpertBufferOptions.{first[line].Trim()} and {lines[line].Trim()}", s_create);
+                throw new CallMismatchException(0, rank, $"ExpertBufferOptions.{first[line].Trim()} and {lines[line].Trim()}", _create);
             }
         }
     }
 
     /// <summary>Allocates this rank's arena and maps everybody's. If any rank fails, all do, and nothing stays mapped.</summary>
     private static async Task<ArenaMemory[]> ShareArenasAsync(
-        GroupChannel channel, IScaleUpTransport transport, ArenaLayout layout, CancellationToken ct)
+        GroupChannel channel, IScaleUpTransport transport, ArenaLayout layout, TransportException? noRoom, CancellationToken ct)
     {
         ArenaMemory? mine = null;
         var mapped = new List<ArenaMemory>();
         bool isShared = false;
         try
         {
-            TransportException? failure = Attempt(() => mine = NewArena(channel, transport, layout));
+            TransportException? failure = noRoom ?? Attempt(() => mine = NewArena(channel, transport, layout));
             using ArenaExport? export = mine is null ? null : ArenaExport.Of(mine);
             Gathered[] all = await GatherOutcomeAsync(channel, failure, export, ct).ConfigureAwait(false);
 

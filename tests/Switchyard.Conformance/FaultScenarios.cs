@@ -6,7 +6,7 @@ namespace Switchyard.Conformance;
 /// <summary>Disagreement, overflow, lateness and leaving: every rank gets the same typed error, and none hangs.</summary>
 internal static class FaultScenarios
 {
-    private static readonly TimeSpan s_shortDeadline = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan _shortDeadline = TimeSpan.FromSeconds(1);
 
     public static Scenario[] All =>
     [
@@ -141,8 +141,8 @@ internal static class FaultScenarios
         int late = rank.Group.Size - 1;
         ExchangeScenarios.Exchange<float>(rank, buffer, shape, rank.SharedRandom());
         await rank.Group.BarrierAsync();
-        if (rank.Rank == late) await Task.Delay(3 * s_shortDeadline);
-        else buffer.Deadline = s_shortDeadline;
+        if (rank.Rank == late) await Task.Delay(3 * _shortDeadline);
+        else buffer.Deadline = _shortDeadline;
         PeerTimeoutException? error = Attempt<PeerTimeoutException>(() => buffer.Dispatch(Array.Empty<float>(), Array.Empty<int>()));
         Assert.NotNull(error);
         Assert.Equal(late, error.Peer.Rank);

@@ -19,14 +19,14 @@ internal interface IRace
 /// <summary>Starts both sides of each round as close together as can be, at changing offsets.</summary>
 internal static class RaceRunner
 {
-    private static long s_writerAt;
-    private static long s_readerAt;
-    private static bool s_stop;
+    private static long _writerAt;
+    private static long _readerAt;
+    private static bool _stop;
 
     public static (long Rounds, long Forbidden) Run(IRace race, TimeSpan limit, bool stopAtFirst)
     {
-        s_writerAt = s_readerAt = 0;
-        s_stop = false;
+        _writerAt = _readerAt = 0;
+        _stop = false;
         var writer = new Thread(() => WriterLoop(race)) { IsBackground = true };
         writer.Start();
         var clock = Stopwatch.StartNew();
@@ -34,15 +34,15 @@ internal static class RaceRunner
         while (clock.Elapsed < limit && !(stopAtFirst && forbidden > 0))
         {
             round++;
-            Volatile.Write(ref s_readerAt, round);
+            Volatile.Write(ref _readerAt, round);
             Offset(round * 7);
             race.Read(round);
-            while (Volatile.Read(ref s_writerAt) != round)
+            while (Volatile.Read(ref _writerAt) != round)
             {
             }
             if (race.IsForbidden(round)) forbidden++;
         }
-        Volatile.Write(ref s_stop, true);
+        Volatile.Write(ref _stop, true);
         writer.Join();
         return (round, forbidden);
     }
@@ -51,13 +51,13 @@ internal static class RaceRunner
     {
         for (long round = 1; ; round++)
         {
-            while (Volatile.Read(ref s_readerAt) != round)
+            while (Volatile.Read(ref _readerAt) != round)
             {
-                if (Volatile.Read(ref s_stop)) return;
+                if (Volatile.Read(ref _stop)) return;
             }
             Offset(round * 13);
             race.Write(round);
-            Volatile.Write(ref s_writerAt, round);
+            Volatile.Write(ref _writerAt, round);
         }
     }
 
@@ -65,6 +65,6 @@ internal static class RaceRunner
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static void Offset(long seed)
     {
-        for (long i = seed % 61; i > 0; i--) Volatile.Read(ref s_stop);
+        for (long i = seed % 61; i > 0; i--) Volatile.Read(ref _stop);
     }
 }

@@ -5,6 +5,7 @@ namespace Switchyard.Interop;
 
 internal static unsafe partial class Libc
 {
+    public const int ENOMEM = 12;
     public const uint MFD_CLOEXEC = 1;
     public const uint MFD_ALLOW_SEALING = 2;
     public const int F_ADD_SEALS = 1033;

@@ -8,6 +8,10 @@ namespace Switchyard.Transports;
 /// <summary>The contract within a node: memory that peers map, and the engine that runs the phases of a call in it.</summary>
 internal interface IScaleUpTransport
 {
+    /// <summary>Checks, before any rank of this machine allocates, that all their arenas fit.</summary>
+    /// <exception cref="TransportException">They do not.</exception>
+    void RequireRoom(long bytes, int arenas);
+
     /// <summary>Fresh memory, zeroed and of a fixed size, that peers can map.</summary>
     /// <exception cref="TransportException">The system has not that much.</exception>
     ArenaMemory Allocate(long bytes);

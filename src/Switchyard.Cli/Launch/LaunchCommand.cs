@@ -1,0 +1,118 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+using System.Security.Cryptography;
+
+namespace Switchyard.Cli.Launch;
+
+internal static class LaunchCommand
+{
+    private const string Description = """
+        Starts the ranks of a job on this machine, names their output, and ends them together.
+
+        Each rank gets SWITCHYARD_RANK, SWITCHYARD_WORLD_SIZE, SWITCHYARD_LOCAL_RANK, SWITCHYARD_JOB, SWITCHYARD_DIRECTORY and
+        SWITCHYARD_TOKEN_FILE, an empty input, and a process group of its own; what it leaves running there is killed when it ends.
+        The exit code is that of the rank that failed first (128 + signal), 0 when all succeeded, 2 when nothing was started.
+
+        Examples:
+          switchyard launch -n 4 -- dotnet run --no-build
+          switchyard launch -n 2 -- ./Trainer.dll --steps 100
+          switchyard launch -n 8 --grace 30 --job night -- ./trainer --quick
+        """;
+
+    private static readonly Option<int> _ranks = new("-n", "--ranks")
+    {
+        HelpName = "N",
+        Description = $"Ranks to start, 1 to {Limits.MaxRanks}.",
+        Required = true,
+    };
+
+    private static readonly Option<string?> _job = new("--job")
+    {
+        HelpName = "NAME",
+        Description = "The job's name: at most 64 letters, digits, '.', '-' and '_'. Default: a unique one.",
+    };
+
+    private static readonly Option<string?> _tokenFile = new("--token-file")
+    {
+        HelpName = "FILE",
+        Description = "A 0600 file with the job's token. Default: a fresh token in a private file that ends with the job.",
+    };
+
+    private static readonly Option<string?> _meetingDirectory = new("--directory")
+    {
+        HelpName = "DIRECTORY",
+        Description = "The folder where the ranks meet. Default: a private one that ends with the job.",
+    };
+
+    private static readonly Option<double> _grace = new("--grace")
+    {
+        HelpName = "SECONDS",
+        Description = "Seconds that ranks have to end by themselves, after a failure or a signal, before they are made to.",
+        DefaultValueFactory = _ => 5,
+    };
+
+    private static readonly Option<bool> _noPrefix = new("--no-prefix")
+    {
+        Description = "Hand the ranks' output through as it is.",
+    };
+
+    private static readonly Argument<string[]> _programAndArguments = new("program")
+    {
+        Description = "After '--': the program and its arguments. A .dll runs with dotnet.",
+        Arity = ArgumentArity.ZeroOrMore,
+    };
+
+    public static Command Create()
+    {
+        var command = new Command("launch", Description)
+        {
+            _ranks, _job, _tokenFile, _meetingDirectory, _grace, _noPrefix, _programAndArguments,
+        };
+        command.SetAction((parse, _) => Launcher.RunAsync(Read(parse)));
+        return command;
+    }
+
+    private static LaunchOptions Read(ParseResult parse) => new()
+    {
+        Ranks = CheckedRanks(parse.GetValue(_ranks)),
+        Job = CheckedJob(parse.GetValue(_job)),
+        TokenFile = CheckedTokenFile(parse.GetValue(_tokenFile)),
+        Directory = parse.GetValue(_meetingDirectory) is { } path ? Path.GetFullPath(path) : null,
+        Grace = CheckedGrace(parse.GetValue(_grace)),
+        Prefix = !parse.GetValue(_noPrefix),
+        Command = ProgramFinder.Resolve(AfterDashes(parse)),
+    };
+
+    private static int CheckedRanks(int ranks) => ranks is >= 1 and <= Limits.MaxRanks
+        ? ranks
+        : throw new UsageException($"-n is {ranks}: it must be 1 to {Limits.MaxRanks} ranks.");
+
+    private static string CheckedJob(string? job)
+    {
+        if (job is null)
+            return "job-" + RandomNumberGenerator.GetHexString(12, lowercase: true);
+        bool valid = job.Length is >= 1 and <= 64 && job.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or '_');
+        return valid ? job : throw new UsageException($"--job is '{job}': it must be 1 to 64 letters, digits, '.', '-' or '_'.");
+    }
+
+    private static string? CheckedTokenFile(string? path)
+    {
+        if (path is null)
+            return null;
+        return File.Exists(path) ? Path.GetFullPath(path) : throw new UsageException($"--token-file is '{path}': there is no such file.");
+    }
+
+    private static TimeSpan CheckedGrace(double seconds) => seconds is >= 0 and <= 86400
+        ? TimeSpan.FromSeconds(seconds)
+        : throw new UsageException(string.Create(CultureInfo.InvariantCulture, $"--grace is {seconds}: it must be 0 to 86400 seconds."));
+
+    private static string[] AfterDashes(ParseResult parse)
+    {
+        string[] words = parse.GetValue(_programAndArguments) ?? [];
+        int afterDashes = parse.Tokens.SkipWhile(token => token.Type != TokenType.DoubleDash).Skip(1).Count();
+        if (afterDashes != words.Length || (words.Length == 0 && !parse.Tokens.Any(token => token.Type == TokenType.DoubleDash)))
+            throw new UsageException("put '--' before the program, as in: switchyard launch -n 2 -- ./program --its-option");
+        return words.Length > 0 ? words : throw new UsageException("no program after '--'.");
+    }
+}

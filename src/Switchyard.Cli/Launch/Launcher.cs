@@ -1,0 +1,20 @@
+using System.Threading.Channels;
+
+namespace Switchyard.Cli.Launch;
+
+internal static class Launcher
+{
+    /// <summary>Runs a job to its end and returns the launcher's exit code.</summary>
+    public static async Task<int> RunAsync(LaunchOptions options)
+    {
+        var events = Channel.CreateUnbounded<JobEvent>();
+        using var output = new Output();
+        using var signals = new SignalSource(signal => events.Writer.TryWrite(new SignalReceived(signal)));
+        using JobDirectory directory = JobDirectory.Create(options);
+        await using Guard guard = Guard.Start(directory.PrivatePath);
+        using Crew crew = await Crew.StartAsync(options, directory, output, guard);
+        var supervisor = new Supervisor(crew.Ranks, options.Grace, output, guard, events);
+        await supervisor.RunAsync();
+        return new Summary(supervisor, output).Print();
+    }
+}

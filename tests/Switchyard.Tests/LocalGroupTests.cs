@@ -1,0 +1,52 @@
+using Xunit;
+
+namespace Switchyard.Tests;
+
+public class LocalGroupTests
+{
+    [Fact]
+    public async Task Gathers_in_rank_order_whoever_comes_first()
+    {
+        ExpertGroup[] ranks = ExpertGroup.CreateLocal(5);
+        for (int round = 0; round < 20; round++)
+        {
+            byte[][][] all = await Task.WhenAll(ranks.Reverse().Select(rank => Task.Run(() => rank.AllGatherAsync(new byte[] { (byte)rank.Rank, (byte)round }.AsMemory(0, 1 + (rank.Rank % 2))))));
+            Assert.All(all, each => Assert.Equal([0, 1, 2, 3, 4], each.Select(payload => (int)payload[0])));
+        }
+        foreach (ExpertGroup rank in ranks) rank.Dispose();
+    }
+
+    [Fact]
+    public async Task Sums_in_rank_order_on_all_ranks()
+    {
+        ExpertGroup[] ranks = ExpertGroup.CreateLocal(4);
+        float[] addends = [1e8f, 1, -1e8f, 0.5f];
+        float expected = 1e8f + 1 + -1e8f + 0.5f;
+        float[][] vectors = [.. addends.Select(each => new[] { each })];
+        await Task.WhenAll(ranks.Select(rank => rank.AllReduceSumAsync(vectors[rank.Rank].AsMemory())));
+        Assert.All(vectors, vector => Assert.Equal(expected, vector[0]));
+        foreach (ExpertGroup rank in ranks) rank.Dispose();
+    }
+
+    [Fact]
+    public async Task Different_lengths_are_a_mismatch_on_all_ranks()
+    {
+        ExpertGroup[] ranks = ExpertGroup.CreateLocal(3);
+        Task[] sums = [.. ranks.Select(rank => rank.AllReduceSumAsync(new double[rank.Rank == 2 ? 2 : 1].AsMemory()))];
+        foreach (Task sum in sums) await Assert.ThrowsAsync<CallMismatchException>(() => sum);
+        foreach (ExpertGroup rank in ranks) rank.Dispose();
+    }
+
+    [Fact]
+    public async Task A_rank_that_left_fails_the_others_gather()
+    {
+        ExpertGroup[] ranks = ExpertGroup.CreateLocal(3);
+        Task before = ranks[0].BarrierAsync();
+        ranks[2].Dispose();
+        PeerLostException error = await Assert.ThrowsAsync<PeerLostException>(() => before);
+        Assert.Equal(2, error.Peer.Rank);
+        await Assert.ThrowsAsync<PeerLostException>(() => ranks[1].BarrierAsync());
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => ranks[2].BarrierAsync());
+        foreach (ExpertGroup rank in ranks) rank.Dispose();
+    }
+}
