@@ -2,6 +2,7 @@ using System.Globalization;
 using Switchyard;
 using Switchyard.Conformance;
 using Switchyard.Cpu;
+using Switchyard.RankHost;
 
 // One rank of a test, as a process: RankHost SCENARIO SEED, with the group's variables in the environment.
 string scenario = args[0];
@@ -9,7 +10,7 @@ int seed = int.Parse(args[1], CultureInfo.InvariantCulture);
 try
 {
     using ExpertGroup group = await ExpertGroup.JoinAsync(ExpertGroupOptions.FromEnvironment());
-    await Scenario.All[scenario].RunAsync(new RankContext(group, CpuBackend.Instance, seed));
+    await (scenario == RunUntilLost.Name ? new Scenario(scenario, RunUntilLost.RunAsync) : Scenario.All[scenario]).RunAsync(new RankContext(group, CpuBackend.Instance, seed));
     return 0;
 }
 #pragma warning disable CA1031 // Whatever it is, the test that started this process must see it.

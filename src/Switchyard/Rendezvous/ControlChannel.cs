@@ -2,20 +2,138 @@ using Switchyard.Transports;
 
 namespace Switchyard.Rendezvous;
 
-/// <summary>The control plane of ranks in processes of one machine.</summary>
-internal sealed class ControlChannel : GroupChannel
+/// <summary>The control plane of ranks in processes of one machine: a connection to each peer, and a thread that watches them all.</summary>
+internal sealed partial class ControlChannel : GroupChannel
 {
-    private ControlChannel(int rank, PeerInfo[] peers, long generation)
-        : base(rank, peers, generation)
+    /// <summary>The first membership of a job.</summary>
+    public const long FirstGeneration = 1;
+
+    private readonly Lock _gate = new();
+    private readonly PeerLink?[] _links;
+    private readonly RendezvousServer? _server;
+    private Round? _round;
+    private long _nextSequence;
+    private bool _cancelled;
+    private int _disposed;
+
+    private ControlChannel(Membership membership, RendezvousServer? server)
+        : base(membership.Rank, membership.Peers, membership.Generation)
     {
+        _server = server;
+        _links = [.. membership.Ties.Select((tie, rank) => tie is null ? null : new PeerLink(rank, membership.Generation, tie))];
+        _monitor = new Thread(Watch) { IsBackground = true, Name = $"Switchyard control, rank {Rank}" };
+        _monitor.Start();
     }
 
-    public static Task<ControlChannel> JoinAsync(ExpertGroupOptions options, CancellationToken ct) => throw new NotSupportedException();
+    public static Task<ControlChannel> JoinAsync(ExpertGroupOptions options, CancellationToken ct) =>
+        JoinAsync(options, FirstGeneration, ct);
 
-    public override Task<Gathered[]> AllGatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct) =>
-        throw new NotSupportedException();
+    public static async Task<ControlChannel> JoinAsync(ExpertGroupOptions options, long generation, CancellationToken ct)
+    {
+        if (options.Rank > 0) return new ControlChannel(await RendezvousClient.JoinAsync(options, generation, ct).ConfigureAwait(false), null);
+        RendezvousServer server = await RendezvousServer.StartAsync(options, generation, ct).ConfigureAwait(false);
+        try
+        {
+            using CancellationTokenRegistration cancelling = ct.UnsafeRegister(static server => ((RendezvousServer)server!).Cancel(), server);
+            return new ControlChannel(await server.Joined.ConfigureAwait(false), server);
+        }
+        catch (Exception e)
+        {
+            server.Dispose();
+            if (e is OperationCanceledException) ct.ThrowIfCancellationRequested();
+            throw;
+        }
+    }
 
+    /// <inheritdoc/>
+    public override async Task<Gathered[]> AllGatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
+    {
+        ct.ThrowIfCancellationRequested();
+        if (payload.Length > LinkFrame.MaxTotalBytes)
+            throw new ArgumentException($"An all-gather takes at most {LinkFrame.MaxTotalBytes} bytes from a rank, not {payload.Length}.", nameof(payload));
+        Round round = Begin(payload.ToArray(), arena);
+        using CancellationTokenRegistration cancelling = ct.UnsafeRegister(_ => Cancel(round, ct), null);
+        return await round.Result.ConfigureAwait(false);
+    }
+
+    /// <inheritdoc/>
     public override void Dispose()
     {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0) return;
+        StopWatching();
+        _server?.Dispose();
+    }
+
+    private Round Begin(byte[] payload, ArenaExport? arena)
+    {
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_disposed != 0, this);
+            if (_cancelled) throw new InvalidOperationException("An earlier collective call was cancelled: the group is unusable, join again.");
+            if (_round is not null) throw new InvalidOperationException("A rank makes collective calls one at a time; the last has not returned.");
+            var round = new Round(payload, arena?.InProcess);
+            long sequence = _nextSequence++;
+            foreach (PeerLink link in _links.OfType<PeerLink>())
+            {
+                link.Enqueue(new Outgoing(payload, sequence, arena?.Descriptor, arena?.Bytes ?? 0));
+                link.Pump();
+            }
+            _round = round;
+            Settle();
+            if (_links.Any(link => link is { IsSending: true })) _wake.Set(); // the monitor sends the rest
+            return round;
+        }
+    }
+
+    private void Cancel(Round round, CancellationToken ct)
+    {
+        lock (_gate)
+        {
+            if (_round != round) return;
+            _cancelled = true;
+            _round = null;
+            round.Cancel(ct);
+        }
+    }
+
+    /// <summary>Ends the running all-gather if all have contributed, or if one that has not is gone. The lock is held.</summary>
+    private void Settle()
+    {
+        if (_round is not { } round) return;
+        int absent = -1;
+        bool isWhole = true;
+        foreach (PeerLink link in _links.OfType<PeerLink>())
+        {
+            if (link.Ready.Count == 0 && absent < 0 && StateOf(link.Peer) != PeerState.Alive) absent = link.Peer;
+            isWhole &= link.Ready.Count > 0 && !link.IsSending;
+        }
+        if (absent >= 0) round.Fail(Gone(absent));
+        else if (isWhole) round.Complete([.. _links.Select(link => link is null ? round.Own() : link.Ready.Dequeue().Take())]);
+        else return;
+        _round = null;
+    }
+
+    /// <summary>Names the first rank that was lost: the absent one may only have followed it.</summary>
+    private SwitchyardException Gone(int absent)
+    {
+        int culprit = _firstLost >= 0 ? _firstLost : absent;
+        return (SwitchyardException?)_links[culprit]!.Violation
+            ?? new PeerLostException(Peers[culprit], CauseOf(culprit), new CallSite(Operation.None, Phase.Create, 0));
+    }
+
+    /// <summary>One all-gather of this rank, until all have contributed.</summary>
+    private sealed class Round(byte[] payload, ArenaMemory? arena)
+    {
+        private readonly TaskCompletionSource<Gathered[]> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public Task<Gathered[]> Result => _result.Task;
+
+        public Gathered Own() => new(payload, arena is null ? null : ArenaExport.Of(arena));
+
+        public void Complete(Gathered[] all) => _result.SetResult(all);
+
+        public void Fail(Exception error) => _result.SetException(error);
+
+        public void Cancel(CancellationToken ct) => _result.SetCanceled(ct);
     }
 }

@@ -1,0 +1,73 @@
+using System.Buffers.Binary;
+using Microsoft.Win32.SafeHandles;
+
+namespace Switchyard.Rendezvous;
+
+/// <summary>A rank of a membership. The start time, in clock ticks since boot, tells its process from a later one of the same number.</summary>
+internal readonly record struct Member(string Host, int ProcessId, long StartTime)
+{
+    /// <summary>This process.</summary>
+    public static Member Self { get; } = new(Environment.MachineName, Environment.ProcessId, OwnStartTime());
+
+    private static long OwnStartTime()
+    {
+        // Field 22; the second field, the name in brackets, may hold spaces.
+        string status = File.ReadAllText("/proc/self/stat");
+        return long.Parse(status[(status.LastIndexOf(')') + 2)..].Split(' ')[19], System.Globalization.CultureInfo.InvariantCulture);
+    }
+}
+
+/// <summary>What ties a rank to one peer: their private connection and, where the kernel gives one, a descriptor of the peer's process.</summary>
+internal sealed class PeerTie(PacketSocket socket, SafeFileHandle? process) : IDisposable
+{
+    public PacketSocket Socket { get; } = socket;
+
+    public SafeFileHandle? Process { get; } = process;
+
+    public void Dispose()
+    {
+        Socket.Dispose();
+        Process?.Dispose();
+    }
+}
+
+/// <summary>A group that has come together, as one rank holds it: who is in it, and the ties to all but itself.</summary>
+internal sealed record Membership(int Rank, long Generation, Member[] Members, PeerTie?[] Ties) : IDisposable
+{
+    public PeerInfo[] Peers => [.. Members.Select((member, rank) => new PeerInfo(rank, member.Host, member.ProcessId))];
+
+    public static byte[] ToFrame(long generation, ReadOnlySpan<Member> members)
+    {
+        byte[] frame = JoinFrames.New(JoinFrame.Membership, JoinFrames.MembershipHeadBytes + (members.Length * JoinFrames.MemberBytes));
+        BinaryPrimitives.WriteInt64LittleEndian(frame.AsSpan(8), generation);
+        BinaryPrimitives.WriteUInt16LittleEndian(frame.AsSpan(16), (ushort)members.Length);
+        for (int rank = 0; rank < members.Length; rank++)
+        {
+            Span<byte> entry = frame.AsSpan(JoinFrames.MembershipHeadBytes + (rank * JoinFrames.MemberBytes), JoinFrames.MemberBytes);
+            BinaryPrimitives.WriteInt32LittleEndian(entry, members[rank].ProcessId);
+            BinaryPrimitives.WriteInt64LittleEndian(entry[8..], members[rank].StartTime);
+            JoinFrames.WriteText(entry[16..], members[rank].Host);
+        }
+        return frame;
+    }
+
+    /// <summary>Reads a frame; null where it is not a membership of this many ranks.</summary>
+    public static (long Generation, Member[] Members)? Parse(ReadOnlySpan<byte> frame, int size)
+    {
+        if (!JoinFrames.Is(frame, JoinFrame.Membership, JoinFrames.MembershipHeadBytes + (size * JoinFrames.MemberBytes))) return null;
+        if (BinaryPrimitives.ReadUInt16LittleEndian(frame[16..]) != size) return null;
+        var members = new Member[size];
+        for (int rank = 0; rank < size; rank++)
+        {
+            ReadOnlySpan<byte> entry = frame.Slice(JoinFrames.MembershipHeadBytes + (rank * JoinFrames.MemberBytes), JoinFrames.MemberBytes);
+            members[rank] = new Member(
+                JoinFrames.ReadText(entry[16..]), BinaryPrimitives.ReadInt32LittleEndian(entry), BinaryPrimitives.ReadInt64LittleEndian(entry[8..]));
+        }
+        return (BinaryPrimitives.ReadInt64LittleEndian(frame[8..]), members);
+    }
+
+    public void Dispose()
+    {
+        foreach (PeerTie? tie in Ties) tie?.Dispose();
+    }
+}

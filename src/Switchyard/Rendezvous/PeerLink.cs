@@ -1,0 +1,177 @@
+using Microsoft.Win32.SafeHandles;
+using Switchyard.Interop;
+
+namespace Switchyard.Rendezvous;
+
+/// <summary>The connection to one peer in a formed group: what is still to be sent, what has come. Guarded by the channel's lock.</summary>
+internal sealed class PeerLink(int peer, long generation, PeerTie tie) : IDisposable
+{
+    private const int MaxChunksAtATime = 16;
+
+    /// <summary>A peer can be one all-gather ahead of this rank, never two: for the next it needs what this rank gives to the last.</summary>
+    private const int MaxReady = 2;
+
+    private readonly Queue<Outgoing> _outgoing = [];
+    private readonly List<SafeFileHandle> _descriptors = [];
+    private Contribution? _arriving;
+    private long _nextSequence;
+
+    public int Peer { get; } = peer;
+
+    public PacketSocket Socket => tie.Socket;
+
+    public SafeFileHandle? Process => tie.Process;
+
+    /// <summary>Contributions that are whole, one an all-gather.</summary>
+    public Queue<Contribution> Ready { get; } = [];
+
+    public bool IsSending => _outgoing.Count > 0;
+
+    public bool SaidGoodbye { get; private set; }
+
+    /// <summary>Nothing more will come: the peer closed, or broke the protocol.</summary>
+    public bool HasEnded { get; private set; }
+
+    /// <summary>All that had come was read, the last time.</summary>
+    public bool IsDrained { get; private set; }
+
+    /// <summary>The kernel says that the peer's process has ended.</summary>
+    public bool IsProcessGone { get; set; }
+
+    /// <summary>What the peer did wrong, if that is what ended the link.</summary>
+    public ProtocolException? Violation { get; private set; }
+
+    public void Enqueue(Outgoing contribution)
+    {
+        if (HasEnded) return;
+        contribution.Hold();
+        _outgoing.Enqueue(contribution);
+    }
+
+    /// <summary>Sends what the socket takes now.</summary>
+    public void Pump()
+    {
+        for (int i = 0; i < MaxChunksAtATime && _outgoing.TryPeek(out Outgoing? next); i++)
+        {
+            SendResult result = next.SendChunk(Socket, generation);
+            if (result == SendResult.Full) return;
+            if (result == SendResult.Sent && !next.IsSent) continue;
+            _outgoing.Dequeue().Release();
+            if (result == SendResult.Closed) DropOutgoing(); // what it had sent before is still to be read
+        }
+    }
+
+    /// <summary>Tells the peer in one frame, if the socket has room for it.</summary>
+    public void Notify(LinkFrameKind kind, int rank)
+    {
+        if (HasEnded) return;
+        Span<byte> head = stackalloc byte[LinkFrame.HeadBytes];
+        new LinkFrame(kind, rank, generation).Write(head);
+        Socket.Send(head);
+    }
+
+    /// <summary>Reads some of what has come; adds ranks that the peer reports lost.</summary>
+    public void Receive(Span<byte> buffer, List<int> lost)
+    {
+        IsDrained = false;
+        for (int i = 0; i < MaxChunksAtATime && !HasEnded && !IsDrained; i++)
+        {
+            int length = Socket.Receive(buffer, _descriptors);
+            if (length < 0) IsDrained = true;
+            else if (length == 0) End();
+            else Take(length <= buffer.Length ? buffer[..length] : [], lost);
+        }
+    }
+
+    /// <summary>Gives up what is unfinished in both directions; contributions that are whole stay.</summary>
+    public void End()
+    {
+        HasEnded = true;
+        DropOutgoing();
+        foreach (SafeFileHandle descriptor in _descriptors) descriptor.Dispose();
+        _descriptors.Clear();
+        _arriving?.Dispose();
+        _arriving = null;
+    }
+
+    public void Dispose()
+    {
+        End();
+        while (Ready.TryDequeue(out Contribution? unread)) unread.Dispose();
+        tie.Dispose();
+    }
+
+    private void Take(ReadOnlySpan<byte> packet, List<int> lost)
+    {
+        try
+        {
+            LinkFrame frame = LinkFrame.Parse(packet) ?? throw new ProtocolException(Peer, $"it sent {packet.Length} bytes that are no frame");
+            if (frame.Generation != generation)
+                throw new ProtocolException(Peer, $"it sent a frame of membership {frame.Generation}; this one is {generation}");
+            switch (frame.Kind)
+            {
+                case LinkFrameKind.Chunk: TakeChunk(frame, packet[LinkFrame.HeadBytes..]); break;
+                case LinkFrameKind.Goodbye: SaidGoodbye = true; break;
+                case LinkFrameKind.Lost when frame.Rank != Peer: lost.Add(frame.Rank); break;
+                default: throw new ProtocolException(Peer, $"it sent a frame of kind {(int)frame.Kind}");
+            }
+            if (_descriptors.Count > 0) throw new ProtocolException(Peer, $"it sent a descriptor with a frame of kind {frame.Kind}");
+        }
+        catch (ProtocolException e)
+        {
+            Violation = e;
+            End();
+        }
+    }
+
+    private void TakeChunk(LinkFrame frame, ReadOnlySpan<byte> chunk)
+    {
+        if (frame.Sequence != _nextSequence || Ready.Count >= MaxReady || SaidGoodbye)
+            throw new ProtocolException(Peer, $"it contributed to all-gather {frame.Sequence}; expected was {_nextSequence}, {Ready.Count} wait");
+        _arriving ??= Contribution.Begin(Peer, frame, _descriptors);
+        _arriving.Add(Peer, frame, chunk);
+        if (!_arriving.IsWhole) return;
+        Ready.Enqueue(_arriving);
+        _arriving = null;
+        _nextSequence++;
+    }
+
+    private void DropOutgoing()
+    {
+        while (_outgoing.TryDequeue(out Outgoing? unsent)) unsent.Release();
+    }
+}
+
+/// <summary>What this rank gives to an all-gather, on its way to one peer.</summary>
+internal sealed class Outgoing(byte[] payload, long sequence, SafeFileHandle? arena, long arenaBytes)
+{
+    private int _sent;
+    private bool _held;
+
+    public bool IsSent { get; private set; }
+
+    /// <summary>Keeps the arena's descriptor open until it is sent.</summary>
+    public void Hold() => arena?.DangerousAddRef(ref _held);
+
+    public void Release()
+    {
+        if (_held) arena!.DangerousRelease();
+        _held = false;
+    }
+
+    public SendResult SendChunk(PacketSocket socket, long generation)
+    {
+        ReadOnlySpan<byte> chunk = payload.AsSpan(_sent, Math.Min(payload.Length - _sent, LinkFrame.MaxChunkBytes));
+        Span<byte> head = stackalloc byte[LinkFrame.HeadBytes];
+        new LinkFrame(LinkFrameKind.Chunk, 0, generation, sequence, payload.Length, _sent, arenaBytes).Write(head);
+        bool isFirst = _sent == 0;
+        ReadOnlySpan<int> descriptors = isFirst && arena is not null ? [(int)arena.DangerousGetHandle()] : [];
+        SendResult result = socket.Send(head, chunk, descriptors);
+        if (result == SendResult.Sent)
+        {
+            _sent += chunk.Length;
+            IsSent = _sent == payload.Length;
+        }
+        return result;
+    }
+}
