@@ -128,7 +128,7 @@ public sealed unsafe partial class ExpertBuffer
         out Region copy,
         out Region weightsCopy)
     {
-        var site = new CallSite(Operation.Combine, Phase.AwaitDone, epoch);
+        var site = new CallSite(Operation.Combine, CallPhase.AwaitDone, epoch);
         long count = plan.TotalRows[Group.Rank];
         long rowsBytes = ArenaLayout.AlignUp(count * Layout.RowBytes, ArenaLayout.LineBytes);
         long weightsBytes = ArenaLayout.AlignUp(count * Layout.ColumnsOf(plan.Layout) * sizeof(float), ArenaLayout.LineBytes);

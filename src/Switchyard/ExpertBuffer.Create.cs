@@ -8,7 +8,7 @@ namespace Switchyard;
 
 public sealed partial class ExpertBuffer
 {
-    private static readonly CallSite _create = new(Operation.None, Phase.Create, 0);
+    private static readonly CallSite _create = new(Operation.None, CallPhase.Create, 0);
 
     /// <summary>Makes a buffer, in memory fresh for it. Collective: returns when all ranks have called it.</summary>
     /// <param name="group">The group.</param>

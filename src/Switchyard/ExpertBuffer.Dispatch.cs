@@ -97,7 +97,7 @@ public sealed unsafe partial class ExpertBuffer
                 TopkWeights = weights,
             });
         }
-        _engine.AwaitRows(epoch, plan, new CallSite(operation, Phase.AwaitRows, epoch));
+        _engine.AwaitRows(epoch, plan, new CallSite(operation, CallPhase.AwaitRows, epoch));
         return new Dispatched(state);
     }
 
@@ -133,7 +133,7 @@ public sealed unsafe partial class ExpertBuffer
         long wantedRows = operation == Operation.CachedDispatch ? plan.TotalRows[Group.Rank] : _receiveCapacity + padding;
         long wanted = Layout.Region(wantedRows, plan.Layout).Bytes;
         Region region = wanted == 0 ? default : _pool.Take(wanted);
-        if (region.ReadUntil > 0) _engine.AwaitDone(region.ReadUntil, new CallSite(operation, Phase.AwaitDone, epoch));
+        if (region.ReadUntil > 0) _engine.AwaitDone(region.ReadUntil, new CallSite(operation, CallPhase.AwaitDone, epoch));
         capacityRows = Math.Min(wantedRows, RegionLayout.MaxRows(region.Bytes, Layout.RowBytes, Layout.ColumnsOf(plan.Layout)));
         return region;
     }

@@ -104,7 +104,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         long bytes = ArenaLayout.AlignUp(state.RowCount * Layout.RowBytes, ArenaLayout.LineBytes);
         if (state.Results.Bytes < bytes)
         {
-            var site = new CallSite(Operation.None, Phase.AwaitDone, state.Epoch);
+            var site = new CallSite(Operation.None, CallPhase.AwaitDone, state.Epoch);
             if (!TryTake(bytes, site, out Region region))
             {
                 throw new CapacityException(Group.Rank, bytes, _pool.LongestRun(), "bytes",

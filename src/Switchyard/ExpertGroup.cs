@@ -78,7 +78,7 @@ public sealed class ExpertGroup : IAsyncDisposable, IDisposable
             if (all[rank].Payload.Length != all[0].Payload.Length)
             {
                 string difference = $"the all-reduce is over {all[0].Payload.Length} and {all[rank].Payload.Length} bytes";
-                throw new CallMismatchException(0, rank, difference, new CallSite(Operation.None, Phase.Create, 0));
+                throw new CallMismatchException(0, rank, difference, new CallSite(Operation.None, CallPhase.Create, 0));
             }
         }
         AddInRankOrder(all, values.Span);

@@ -148,7 +148,7 @@ internal static class FaultScenarios
         Assert.Equal(late, error.Peer.Rank);
         Assert.NotEqual(late, error.Reporter);
         Assert.Equal((3L, 2L), (error.Expected, error.Seen));
-        Assert.Equal(Phase.AwaitAnnouncement, error.Site.Phase);
+        Assert.Equal(CallPhase.AwaitAnnouncement, error.Site.Phase);
         Assert.Throws<PeerTimeoutException>(() => buffer.Dispatch(Array.Empty<float>(), Array.Empty<int>()));
         await rank.Group.BarrierAsync();
     }

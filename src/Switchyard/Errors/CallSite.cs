@@ -17,7 +17,7 @@ public enum Operation : byte
 }
 
 /// <summary>The steps of a call in which it may wait for a peer.</summary>
-public enum Phase : byte
+public enum CallPhase : byte
 {
     /// <summary>Not in a call.</summary>
     None = 0,
@@ -42,7 +42,7 @@ public enum Phase : byte
 /// <param name="Operation">The call.</param>
 /// <param name="Phase">The step of it.</param>
 /// <param name="Epoch">The number of the call on its buffer, from 1.</param>
-public readonly record struct CallSite(Operation Operation, Phase Phase, long Epoch)
+public readonly record struct CallSite(Operation Operation, CallPhase Phase, long Epoch)
 {
     /// <inheritdoc/>
     public override string ToString() => Operation == Operation.None ? Phase.ToString() : $"{Operation} {Epoch}, {Phase}";

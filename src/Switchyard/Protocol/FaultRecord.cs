@@ -20,7 +20,7 @@ internal struct FaultRecord
 {
     public FaultKind Kind;
     public Operation Operation;
-    public Phase Phase;
+    public CallPhase Phase;
     public byte Reserved;
     public int Reporter;
     public int Culprit;

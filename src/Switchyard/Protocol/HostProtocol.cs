@@ -73,7 +73,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
 
     public Agreement Agree(in Announcement mine, RoutingPlan plan)
     {
-        var site = new CallSite(mine.Signature.Operation, Phase.AwaitAnnouncement, mine.Epoch);
+        var site = new CallSite(mine.Signature.Operation, CallPhase.AwaitAnnouncement, mine.Epoch);
         for (int peer = 0; peer < _arenas.Ranks; peer++) Hear(peer, mine, site);
         RefuseIfSomeoneCannot(site);
 

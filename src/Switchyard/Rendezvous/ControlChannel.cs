@@ -118,7 +118,7 @@ internal sealed partial class ControlChannel : GroupChannel
     {
         int culprit = _firstLost >= 0 ? _firstLost : absent;
         return (SwitchyardException?)_links[culprit]!.Violation
-            ?? new PeerLostException(Peers[culprit], CauseOf(culprit), new CallSite(Operation.None, Phase.Create, 0));
+            ?? new PeerLostException(Peers[culprit], CauseOf(culprit), new CallSite(Operation.None, CallPhase.Create, 0));
     }
 
     /// <summary>One all-gather of this rank, until all have contributed.</summary>

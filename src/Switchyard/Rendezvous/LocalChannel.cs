@@ -39,7 +39,7 @@ internal sealed class LocalChannel : GroupChannel
     }
 
     private PeerLostException Gone(int rank) =>
-        new(Peers[rank], CauseOf(rank), new CallSite(Operation.None, Phase.Create, 0));
+        new(Peers[rank], CauseOf(rank), new CallSite(Operation.None, CallPhase.Create, 0));
 
     /// <summary>One round of an all-gather; complete when all ranks have contributed.</summary>
     private sealed class Round(int size)

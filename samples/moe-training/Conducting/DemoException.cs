@@ -1,0 +1,4 @@
+namespace MoeTraining;
+
+/// <summary>Why the demo cannot go on, in words for its user.</summary>
+internal sealed class DemoException(string message) : Exception(message);
