@@ -23,7 +23,7 @@ internal sealed class Contribution : IDisposable
     public static Contribution Begin(int peer, LinkFrame frame, List<SafeFileHandle> descriptors)
     {
         if (frame.TotalBytes is < 0 or > LinkFrame.MaxTotalBytes)
-            throw new ProtocolException(peer, $"it announced a contribution of {frame.TotalBytes} bytes; at most {LinkFrame.MaxTotalBytes} are allowed");
+            throw new ProtocolException(peer, $"it announced {frame.TotalBytes} bytes; at most {LinkFrame.MaxTotalBytes} are allowed");
         if (descriptors.Count != (frame.ArenaBytes != 0 ? 1 : 0))
             throw new ProtocolException(peer, $"it sent {descriptors.Count} descriptors with an arena of {frame.ArenaBytes} bytes");
         ArenaExport? arena = null;

@@ -2,7 +2,7 @@ using Switchyard.Transports;
 
 namespace Switchyard.Rendezvous;
 
-/// <summary>The control plane of ranks in processes of one machine: a connection to each peer, and a thread that watches them all.</summary>
+/// <summary>The control plane of ranks in processes of one machine: a connection to each peer, and a thread that watches all.</summary>
 internal sealed partial class ControlChannel : GroupChannel
 {
     /// <summary>The first membership of a job.</summary>
@@ -30,7 +30,8 @@ internal sealed partial class ControlChannel : GroupChannel
 
     public static async Task<ControlChannel> JoinAsync(ExpertGroupOptions options, long generation, CancellationToken ct)
     {
-        if (options.Rank > 0) return new ControlChannel(await RendezvousClient.JoinAsync(options, generation, ct).ConfigureAwait(false), null);
+        if (options.Rank > 0)
+            return new ControlChannel(await RendezvousClient.JoinAsync(options, generation, ct).ConfigureAwait(false), server: null);
         RendezvousServer server = await RendezvousServer.StartAsync(options, generation, ct).ConfigureAwait(false);
         try
         {
@@ -50,7 +51,10 @@ internal sealed partial class ControlChannel : GroupChannel
     {
         ct.ThrowIfCancellationRequested();
         if (payload.Length > LinkFrame.MaxTotalBytes)
-            throw new ArgumentException($"An all-gather takes at most {LinkFrame.MaxTotalBytes} bytes from a rank, not {payload.Length}.", nameof(payload));
+        {
+            throw new ArgumentException(
+                $"An all-gather takes at most {LinkFrame.MaxTotalBytes} bytes from a rank, not {payload.Length}.", nameof(payload));
+        }
         Round round = Begin(payload.ToArray(), arena);
         using CancellationTokenRegistration cancelling = ct.UnsafeRegister(_ => Cancel(round, ct), null);
         return await round.Result.ConfigureAwait(false);
@@ -69,8 +73,10 @@ internal sealed partial class ControlChannel : GroupChannel
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_disposed != 0, this);
-            if (_cancelled) throw new InvalidOperationException("An earlier collective call was cancelled: the group is unusable, join again.");
-            if (_round is not null) throw new InvalidOperationException("A rank makes collective calls one at a time; the last has not returned.");
+            if (_cancelled)
+                throw new InvalidOperationException("An earlier collective call was cancelled: the group is unusable, join again.");
+            if (_round is not null)
+                throw new InvalidOperationException("A rank makes collective calls one at a time; the last has not returned.");
             var round = new Round(payload, arena?.InProcess);
             long sequence = _nextSequence++;
             foreach (PeerLink link in _links.OfType<PeerLink>())

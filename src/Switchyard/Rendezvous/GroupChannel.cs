@@ -102,7 +102,8 @@ internal abstract class GroupChannel : IDisposable
             if (StateOf(rank) != PeerState.Alive) return;
             _causes[rank] = cause;
             Volatile.Write(ref _states[rank], (int)state);
-            foreach (IPeerWatcher watcher in _watchers) watcher.OnPeerGone(Peers[rank], state, cause);
+            // A copy: a watcher may take itself off the list when it is told.
+            foreach (IPeerWatcher watcher in _watchers.ToArray()) watcher.OnPeerGone(Peers[rank], state, cause);
         }
     }
 }

@@ -69,7 +69,8 @@ internal sealed class JobToken
         int length = RandomAccess.Read(file, text, 0);
         ReadOnlySpan<byte> digits = text[..length].Trim(" \t\r\n"u8);
         var secret = new byte[Bytes];
-        bool whole = digits.Length == 2 * Bytes && Convert.FromHexString(digits, secret, out _, out _) == System.Buffers.OperationStatus.Done;
+        bool whole = digits.Length == 2 * Bytes
+            && Convert.FromHexString(digits, secret, out _, out _) == System.Buffers.OperationStatus.Done;
         return whole ? secret : null;
     }
 }

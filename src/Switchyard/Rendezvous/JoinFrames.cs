@@ -67,7 +67,8 @@ internal static class JoinFrames
 }
 
 /// <summary>What a rank says of itself.</summary>
-internal readonly record struct Hello(int Version, int Rank, int Size, int ProcessId, long Generation, long StartTime, string Job, string Host)
+internal readonly record struct Hello(
+    int Version, int Rank, int Size, int ProcessId, long Generation, long StartTime, string Job, string Host)
 {
     public const int Bytes = 200;
 

@@ -81,7 +81,7 @@ internal sealed class MeetingPlace
         string byHash = Path.Combine(directory, "job-" + Convert.ToHexStringLower(hash.AsSpan(0, 8)));
         if (Fits(byHash)) return byHash;
         throw new JoinException(
-            $"The folder '{directory}', in which the ranks meet, has too long a name: a socket's path has at most {MaxPathBytes} bytes. {Remedy}");
+            $"The folder '{directory}', in which the ranks meet, has too long a name for a socket (at most {MaxPathBytes} bytes). {Remedy}");
     }
 
     private static bool Fits(string stem) => Encoding.UTF8.GetByteCount(stem) + ".sock".Length <= MaxPathBytes;

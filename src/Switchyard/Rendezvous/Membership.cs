@@ -59,9 +59,11 @@ internal sealed record Membership(int Rank, long Generation, Member[] Members, P
         var members = new Member[size];
         for (int rank = 0; rank < size; rank++)
         {
-            ReadOnlySpan<byte> entry = frame.Slice(JoinFrames.MembershipHeadBytes + (rank * JoinFrames.MemberBytes), JoinFrames.MemberBytes);
+            ReadOnlySpan<byte> entry = frame[(JoinFrames.MembershipHeadBytes + (rank * JoinFrames.MemberBytes))..][..JoinFrames.MemberBytes];
             members[rank] = new Member(
-                JoinFrames.ReadText(entry[16..]), BinaryPrimitives.ReadInt32LittleEndian(entry), BinaryPrimitives.ReadInt64LittleEndian(entry[8..]));
+                JoinFrames.ReadText(entry[16..]),
+                BinaryPrimitives.ReadInt32LittleEndian(entry),
+                BinaryPrimitives.ReadInt64LittleEndian(entry[8..]));
         }
         return (BinaryPrimitives.ReadInt64LittleEndian(frame[8..]), members);
     }

@@ -105,7 +105,8 @@ internal sealed class PeerLink(int peer, long generation, PeerTie tie) : IDispos
     {
         try
         {
-            LinkFrame frame = LinkFrame.Parse(packet) ?? throw new ProtocolException(Peer, $"it sent {packet.Length} bytes that are no frame");
+            LinkFrame frame = LinkFrame.Parse(packet)
+                ?? throw new ProtocolException(Peer, $"it sent {packet.Length} bytes that are no frame");
             if (frame.Generation != generation)
                 throw new ProtocolException(Peer, $"it sent a frame of membership {frame.Generation}; this one is {generation}");
             switch (frame.Kind)
@@ -127,7 +128,7 @@ internal sealed class PeerLink(int peer, long generation, PeerTie tie) : IDispos
     private void TakeChunk(LinkFrame frame, ReadOnlySpan<byte> chunk)
     {
         if (frame.Sequence != _nextSequence || Ready.Count >= MaxReady || SaidGoodbye)
-            throw new ProtocolException(Peer, $"it contributed to all-gather {frame.Sequence}; expected was {_nextSequence}, {Ready.Count} wait");
+            throw new ProtocolException(Peer, $"it gave to all-gather {frame.Sequence}; due was {_nextSequence}, {Ready.Count} wait");
         _arriving ??= Contribution.Begin(Peer, frame, _descriptors);
         _arriving.Add(Peer, frame, chunk);
         if (!_arriving.IsWhole) return;

@@ -46,7 +46,8 @@ internal readonly record struct Refusal(RefusalReason Reason, long First = 0, lo
             + "give all ranks the same ExpertGroupOptions.Size (SWITCHYARD_WORLD_SIZE).",
         RefusalReason.RankOutOfRange => $"Job '{options.Job}' has ranks 0 to {First - 1}, this one is {Second}: correct SWITCHYARD_RANK.",
         RefusalReason.WrongGeneration => $"Job '{options.Job}' is at membership {First}, this rank asked for {Second}: it was left behind.",
-        RefusalReason.RankTaken => $"Rank {First} of job '{options.Job}' is taken by process {Second}: give each process its own SWITCHYARD_RANK.",
+        RefusalReason.RankTaken => $"Rank {First} of job '{options.Job}' is taken by process {Second}: "
+            + "give each process its own SWITCHYARD_RANK.",
         RefusalReason.JobComplete => $"Job '{options.Job}' is complete; rank {First} is taken by process {Second}. "
             + "Choose another SWITCHYARD_JOB for another job.",
         RefusalReason.TimedOut => $"Job '{options.Job}' did not come together: {Missing((ulong)First)} before rank 0's JoinTimeout.",

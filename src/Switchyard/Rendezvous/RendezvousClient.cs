@@ -5,7 +5,9 @@ using Switchyard.Interop;
 
 namespace Switchyard.Rendezvous;
 
-/// <summary>The joining as every rank but 0 does it, on a thread of its own: find rank 0, prove the token to each other, receive the ties.</summary>
+/// <summary>
+/// The joining as every rank but 0 does it, on a thread of its own: find rank 0, prove the token to each other, receive the ties.
+/// </summary>
 internal sealed class RendezvousClient
 {
     private const int SliceMs = 20; // how long a cancellation may go unnoticed
@@ -50,13 +52,14 @@ internal sealed class RendezvousClient
     {
         Ucred server = socket.PeerCredentials();
         if (server.UserId != Libc.geteuid())
-            throw new JoinException($"The socket '{_place.SocketPath}' is listened to by user {server.UserId}, not by this process's user.");
+            throw new JoinException($"The socket '{_place.SocketPath}' belongs to user {server.UserId}, not to this process's user.");
         // Read only now: rank 0 writes its token before it listens, so this is not one that an earlier run left.
         JobToken token = JobToken.Read(_options.TokenFile ?? _place.TokenPath);
 
         Member self = Member.Self;
-        byte[] hello = new Hello(JoinFrames.Version, _options.Rank, _options.Size, self.ProcessId, _generation, self.StartTime, _options.Job, self.Host)
-            .ToFrame(RandomNumberGenerator.GetBytes(JoinFrames.NonceBytes));
+        var claim = new Hello(
+            JoinFrames.Version, _options.Rank, _options.Size, self.ProcessId, _generation, self.StartTime, _options.Job, self.Host);
+        byte[] hello = claim.ToFrame(RandomNumberGenerator.GetBytes(JoinFrames.NonceBytes));
         if (socket.Send(hello) != SendResult.Sent || Receive(socket) is not { Length: > 0 } challenge) return false;
         if (!JoinFrames.Is(challenge, JoinFrame.Challenge, JoinFrames.ChallengeBytes)) throw Malformed();
 
@@ -97,7 +100,8 @@ internal sealed class RendezvousClient
     private void ReceiveTie(PacketSocket socket, Membership membership)
     {
         byte[] frame = ReceiveWhole(socket);
-        int peer = JoinFrames.Is(frame, JoinFrame.Link, JoinFrames.LinkBytes) ? BinaryPrimitives.ReadUInt16LittleEndian(frame.AsSpan(8)) : -1;
+        bool isTie = JoinFrames.Is(frame, JoinFrame.Link, JoinFrames.LinkBytes);
+        int peer = isTie ? BinaryPrimitives.ReadUInt16LittleEndian(frame.AsSpan(8)) : -1;
         bool fits = peer >= 0 && peer < membership.Ties.Length && peer != membership.Rank && membership.Ties[peer] is null
             && BinaryPrimitives.ReadInt64LittleEndian(frame.AsSpan(16)) == membership.Generation && _descriptors.Count is 1 or 2;
         if (!fits)
@@ -150,8 +154,8 @@ internal sealed class RendezvousClient
         ulong all = _options.Size == Limits.MaxRanks ? ulong.MaxValue : (1ul << _options.Size) - 1;
         string missing = _present == 0 ? "rank 0 did not answer" : Refusal.Missing(all & ~_present);
         throw new JoinException(
-            $"Rank {_options.Rank} could not join job '{_options.Job}' within JoinTimeout ({_options.JoinTimeout.TotalSeconds:0.###} s): {missing} "
-            + $"at '{_place.SocketPath}'. Were all ranks started with the same SWITCHYARD_JOB and SWITCHYARD_DIRECTORY?");
+            $"Rank {_options.Rank} could not join job '{_options.Job}' within JoinTimeout ({_options.JoinTimeout.TotalSeconds:0.###} s): "
+            + $"{missing} at '{_place.SocketPath}'. Were all ranks started with the same SWITCHYARD_JOB and SWITCHYARD_DIRECTORY?");
     }
 
     private static ProtocolException Malformed() => new(0, "it sent a malformed frame while the group was joining");

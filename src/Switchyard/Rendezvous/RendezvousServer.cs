@@ -14,6 +14,8 @@ internal sealed class RendezvousServer : IDisposable
 
     private const int HandshakeMs = 2000;
     private const int Backlog = 512;
+    private const int Listener = 1; // in the poll set
+    private const int FirstConnection = 2;
     private const int LockPatienceMs = 300; // a rank 0 that was just killed may still be on its way out
 
     private readonly ExpertGroupOptions _options;
@@ -157,11 +159,12 @@ internal sealed class RendezvousServer : IDisposable
                 socket.Dispose();
             if (_connections.Count >= _polled + MaxUnproved) break;
         }
+        bool couldNot = _poll.IsReady(Listener) && _connections.Count == _polled;
+        if (couldNot) Thread.Sleep(5); // out of descriptors, most likely: poll would not wait
     }
 
     private void ServeReady()
     {
-        const int FirstConnection = 2;
         JoinConnection[] polled = [.. _connections.Take(_polled)];
         for (int i = 0; i < polled.Length; i++)
         {
