@@ -39,7 +39,7 @@ public sealed class LostProcessTests
     private static async Task WaitForStepsAsync(RankProcesses processes, int ranks)
     {
         var clock = Stopwatch.StartNew();
-        while (!File.Exists(processes.StepFile) || File.ReadAllText(processes.StepFile).Length < ranks)
+        while (processes.RanksThatStep < ranks)
         {
             Assert.True(clock.Elapsed < TimeSpan.FromSeconds(60), "the ranks do not step");
             await Task.Delay(20);

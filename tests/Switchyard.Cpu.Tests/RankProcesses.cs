@@ -14,8 +14,8 @@ internal sealed class RankProcesses : IDisposable
         for (int rank = 0; rank < ranks; rank++) Start(rank, ranks, scenario, seed);
     }
 
-    /// <summary>Where each rank writes a character once it has made its first steps, in the scenarios that do so.</summary>
-    public string StepFile => Path.Combine(_directory.FullName, "steps");
+    /// <summary>How many ranks have left the file that tells of their first steps, in the scenario that does so.</summary>
+    public int RanksThatStep => _directory.GetFiles("stepping.*").Length;
 
     public Process this[int rank] => _ranks[rank].Process;
 

@@ -27,7 +27,7 @@ foreach ((string name, bool isControl, IRace race) in races)
 {
     var clock = Stopwatch.StartNew();
     // A control may stop at the first failure, and gets longer to find one.
-    (long rounds, long forbidden) = RaceRunner.Run(race, isControl ? 10 * limit : limit, stopAtFirst: isControl);
+    (long rounds, long forbidden) = RaceRunner.Run(race, isControl ? 20 * limit : limit, stopAtFirst: isControl);
     bool isRight = isControl == forbidden > 0;
     if (isRight) passed++;
     Console.WriteLine($"{(isRight ? "passed" : "failed")} {name} ({rounds} rounds, {forbidden} forbidden outcomes, {clock.Elapsed.TotalSeconds:0.0} s)");

@@ -20,7 +20,7 @@ internal static class RunUntilLost
             {
                 using Dispatched d = buffer.Dispatch(x, choices, default, shape.Options);
                 buffer.Combine(d.Rows, d.Handle, output);
-                if (step == 20) File.AppendAllText(Path.Combine(Environment.GetEnvironmentVariable("SWITCHYARD_DIRECTORY")!, "steps"), "x");
+                if (step == 20) File.WriteAllText(Path.Combine(Environment.GetEnvironmentVariable("SWITCHYARD_DIRECTORY")!, $"stepping.{rank.Rank}"), "");
             }
         }
         catch (PeerLostException lost)

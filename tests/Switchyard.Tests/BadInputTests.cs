@@ -170,7 +170,8 @@ public sealed class BadInputTests : IDisposable
         ExpertBuffer[] buffers = await Task.WhenAll(ranks.Select(rank => ExpertBuffer.CreateAsync(rank, _good with { Deadline = TimeSpan.FromMilliseconds(200) })));
         var thread = new Thread(() =>
         {
-            Assert.Throws<PeerTimeoutException>(() => buffers[0].Dispatch(Array.Empty<float>(), Array.Empty<int>()));
+            PeerTimeoutException error = Assert.Throws<PeerTimeoutException>(() => buffers[0].Dispatch(Array.Empty<float>(), Array.Empty<int>()));
+            Assert.Contains("a thread of its own", error.Message, StringComparison.Ordinal);
             Assert.Throws<PeerTimeoutException>(() => buffers[1].Dispatch(Array.Empty<float>(), Array.Empty<int>()));
         });
         thread.Start();

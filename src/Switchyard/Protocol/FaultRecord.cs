@@ -24,7 +24,7 @@ internal struct FaultRecord
     public byte Reserved;
     public int Reporter;
     public int Culprit;
-    public int SameThread;
+    public int HasNoThread;
     public long Epoch;
     public long Expected;
     public long Seen;
@@ -47,14 +47,14 @@ internal struct FaultRecord
             FaultKind.PeerLeft => new PeerLostException(peers[Culprit], Known(cause) ?? "it left the group", Site),
             FaultKind.PeerClosed => new PeerLostException(peers[Culprit], "it disposed its buffer and will not make this call", Site),
             FaultKind.Timeout => new PeerTimeoutException(
-                peers[Culprit], Reporter, Site, Expected, Seen, TimeSpan.FromTicks(WaitedTicks), SameThread != 0 ? SameThreadHint : null),
+                peers[Culprit], Reporter, Site, Expected, Seen, TimeSpan.FromTicks(WaitedTicks), HasNoThread != 0 ? NoThreadHint : null),
             FaultKind.Mismatch => new CallMismatchException(Reporter, Culprit, ReporterSignature.DifferenceTo(CulpritSignature), Site),
             FaultKind.Protocol => new ProtocolException(Culprit, $"found by rank {Reporter} in {Site}: expected at most {Expected}, read {Seen}."),
             _ => throw new UnreachableException($"Fault kind {Kind}."),
         };
     }
 
-    private const string SameThreadHint = "Both ranks were driven by one thread: each rank of a process needs a thread of its own.";
+    private const string NoThreadHint = "It is in the same process, and no other thread has driven it: each rank needs a thread of its own.";
 
     private static string? Known(string? cause) => string.IsNullOrEmpty(cause) ? null : cause;
 }

@@ -87,7 +87,7 @@ internal sealed unsafe class Waiter
             Expected = epoch,
             Seen = _arenas.LastAnnounced(peer, site.Epoch),
             WaitedTicks = waited.Ticks,
-            SameThread = _channel.IsDrivenByThisThread(peer) ? 1 : 0,
+            HasNoThread = _channel.HasNoThreadOfItsOwn(peer) ? 1 : 0,
         });
     }
 

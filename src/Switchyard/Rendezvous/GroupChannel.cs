@@ -68,8 +68,8 @@ internal abstract class GroupChannel : IDisposable
 
     public string CauseOf(int rank) => _causes[rank] ?? "";
 
-    /// <summary>Whether a rank of this process was last driven by the calling thread: then waiting for it may be waiting for oneself.</summary>
-    public virtual bool IsDrivenByThisThread(int rank) => false;
+    /// <summary>Whether a rank is in this process and no thread but the calling one has driven it: then waiting for it is waiting for oneself.</summary>
+    public virtual bool HasNoThreadOfItsOwn(int rank) => false;
 
     /// <summary>Notes that the calling thread drives this rank.</summary>
     public virtual void NoteDriver()

@@ -29,7 +29,11 @@ internal sealed class LocalChannel : GroupChannel
         return _board.Contribute(this, payload.ToArray(), arena?.InProcess).WaitAsync(ct);
     }
 
-    public override bool IsDrivenByThisThread(int rank) => _board.Members[rank]._driver == Environment.CurrentManagedThreadId;
+    public override bool HasNoThreadOfItsOwn(int rank)
+    {
+        int driver = _board.Members[rank]._driver;
+        return driver == 0 || driver == Environment.CurrentManagedThreadId;
+    }
 
     public override void NoteDriver() => _driver = Environment.CurrentManagedThreadId;
 
