@@ -32,7 +32,7 @@ public sealed unsafe partial class ExpertBuffer
     /// <param name="results">As above.</param>
     /// <param name="handle">As above.</param>
     /// <param name="output">As above.</param>
-    /// <param name="topkWeights">Per received row and column, as <see cref="Dispatched.TopkWeights"/>; always copied if it lies elsewhere.</param>
+    /// <param name="topkWeights">Per received row and column, as <see cref="Dispatched.TopkWeights"/>; copied to the arena.</param>
     /// <param name="reducedWeights">Receives tokens × top-k weights; 0 where a token chose nothing.</param>
     /// <inheritdoc cref="Combine(ReadOnlyTensorView, DispatchHandle, TensorView)" path="/exception"/>
     public void Combine(

@@ -25,6 +25,21 @@ public sealed class ExpertGroup : IAsyncDisposable, IDisposable
     /// <summary>All ranks, this one included, by rank.</summary>
     public IReadOnlyList<PeerInfo> Peers => Channel.Peers;
 
+    /// <summary>
+    /// How long a collective call of the group, <see cref="ExpertBuffer.CreateAsync"/> included, waits for the other ranks. Default 5 minutes.
+    /// When it passes, the call fails with <see cref="PeerTimeoutException"/> naming the first rank that is missing, and the group is unusable.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not positive, or more than a day.</exception>
+    public TimeSpan Deadline
+    {
+        get => Channel.Deadline;
+        set
+        {
+            ExpertBufferOptions.RequireDeadline(value);
+            Channel.Deadline = value;
+        }
+    }
+
     internal GroupChannel Channel { get; }
 
     /// <summary>Makes a group of ranks in this process, to be driven by one thread each.</summary>

@@ -19,6 +19,7 @@ internal static class FaultScenarios
         new("mismatch-weights", rank => MismatchAsync(rank, Odd.Weights)),
         new("mismatch-options", DifferentOptionsAreFoundAtCreationAsync),
         new("late", LateRankIsNamedByAllAsync),
+        new("late-to-create", LateCreationIsNamedAsync),
         new("closed", RankThatDisposedItsBufferIsNamedAsync),
         new("retry", ArgumentErrorMayBeRepeatedAsync),
     ];
@@ -151,6 +152,21 @@ internal static class FaultScenarios
         Assert.Equal(CallPhase.AwaitAnnouncement, error.Site.Phase);
         Assert.Throws<PeerTimeoutException>(() => buffer.Dispatch(Array.Empty<float>(), Array.Empty<int>()));
         await rank.Group.BarrierAsync();
+    }
+
+    private static async Task LateCreationIsNamedAsync(RankContext rank)
+    {
+        if (rank.Group.Size == 1) return;
+        await rank.Group.BarrierAsync();
+        if (rank.Rank == 1)
+        {
+            await Task.Delay(3 * _shortDeadline);
+            return;
+        }
+        rank.Group.Deadline = _shortDeadline;
+        PeerTimeoutException error = await Assert.ThrowsAsync<PeerTimeoutException>(() => rank.CreateAsync<float>(Small(rank)));
+        Assert.Equal(1, error.Peer.Rank);
+        Assert.Contains("ExpertGroup.Deadline", error.Message, StringComparison.Ordinal);
     }
 
     private static async Task RankThatDisposedItsBufferIsNamedAsync(RankContext rank)

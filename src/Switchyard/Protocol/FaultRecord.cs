@@ -49,7 +49,7 @@ internal struct FaultRecord
             FaultKind.Timeout => new PeerTimeoutException(
                 peers[Culprit], Reporter, Site, Expected, Seen, TimeSpan.FromTicks(WaitedTicks), HasNoThread != 0 ? NoThreadHint : null),
             FaultKind.Mismatch => new CallMismatchException(Reporter, Culprit, ReporterSignature.DifferenceTo(CulpritSignature), Site),
-            FaultKind.Protocol => new ProtocolException(Culprit, $"found by rank {Reporter} in {Site}: expected at most {Expected}, read {Seen}."),
+            FaultKind.Protocol => new ProtocolException(Culprit, $"found by rank {Reporter} in {Site}: expected {Expected}, read {Seen}."),
             _ => throw new UnreachableException($"Fault kind {Kind}."),
         };
     }

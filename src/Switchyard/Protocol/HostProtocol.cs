@@ -120,8 +120,12 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     public void Dispose()
     {
         _channel.RemoveWatcher(this);
-        for (int peer = 0; peer < _arenas.Ranks; peer++) Volatile.Write(ref *_arenas.ClosedAt(peer, Rank), 1);
-        _arenas.RingSleepers();
+        // After a fault the peers have, or will have, its record: a closed word that overtakes it would be taken for the fault.
+        if (!_faults.IsRaised)
+        {
+            for (int peer = 0; peer < _arenas.Ranks; peer++) Volatile.Write(ref *_arenas.ClosedAt(peer, Rank), 1);
+            _arenas.RingSleepers();
+        }
         _arenas.Release();
     }
 
@@ -132,6 +136,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         _waiter.Await(&entry->Flag, mine.Epoch, peer, site);
         Announcement heard = *entry;
         _heard[peer] = heard;
+        if (heard.Epoch != mine.Epoch) throw Broken(peer, site, mine.Epoch, heard.Epoch);
         if (heard.Signature != mine.Signature) throw Mismatch(peer, mine.Signature, heard.Signature, site);
         if (mine.Signature.Operation != Operation.Dispatch) return;
 

@@ -10,7 +10,7 @@ namespace Switchyard.Protocol;
 internal sealed unsafe class Waiter
 {
     /// <summary>A changed deadline is noticed within this time.</summary>
-    private static readonly TimeSpan LongestSleep = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan _longestSleep = TimeSpan.FromMilliseconds(100);
 
     private readonly PeerArenas _arenas;
     private readonly GroupChannel _channel;
@@ -65,18 +65,19 @@ internal sealed unsafe class Waiter
                 throw fault;
             }
             TimeSpan left = Deadline - waited;
-            _doorbell.Sleep(bell, left < LongestSleep ? left : LongestSleep);
+            _doorbell.Sleep(bell, left < _longestSleep ? left : _longestSleep);
         }
     }
 
     private SwitchyardException? FaultOf(ulong* word, long epoch, int peer, CallSite site, TimeSpan waited)
     {
-        if (_faults.IsRaised) return _faults.Exception(site);
-        FaultKind kind = WhyNever(peer, waited);
-        if (kind == FaultKind.None) return null;
+        bool isRaised = _faults.IsRaised;
+        FaultKind kind = isRaised ? FaultKind.None : WhyNever(peer, waited);
+        if (!isRaised && kind == FaultKind.None) return null;
 
-        // The peer may have written the word after it was read and before it left.
+        // The word may have been written after it was read and before the fault was, or before its writer left.
         if (new EpochWord(Volatile.Read(ref *word)).HasReached(epoch)) return null;
+        if (isRaised) return _faults.Exception(site);
         return _faults.Raise(new FaultRecord
         {
             Kind = kind,

@@ -47,7 +47,7 @@ internal sealed partial class ControlChannel : GroupChannel
     }
 
     /// <inheritdoc/>
-    public override async Task<Gathered[]> AllGatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
+    protected override async Task<Gathered[]> GatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
     {
         ct.ThrowIfCancellationRequested();
         if (payload.Length > LinkFrame.MaxTotalBytes)
@@ -58,6 +58,12 @@ internal sealed partial class ControlChannel : GroupChannel
         Round round = Begin(payload.ToArray(), arena);
         using CancellationTokenRegistration cancelling = ct.UnsafeRegister(_ => Cancel(round, ct), null);
         return await round.Result.ConfigureAwait(false);
+    }
+
+    /// <inheritdoc/>
+    protected override (int Peer, long Call) FirstAbsent()
+    {
+        lock (_gate) return (_links.OfType<PeerLink>().FirstOrDefault(link => link.Ready.Count == 0)?.Peer ?? Rank, _nextSequence);
     }
 
     /// <inheritdoc/>

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Switchyard.Transports;
 
 namespace Switchyard.Rendezvous;
@@ -55,11 +56,35 @@ internal abstract class GroupChannel : IDisposable
     /// <summary>Numbers the group's memberships; every frame and arena carries it, so that one of another membership is refused.</summary>
     public long Generation { get; }
 
+    /// <summary>How long an all-gather waits for the other ranks.</summary>
+    public TimeSpan Deadline { get; set; } = TimeSpan.FromMinutes(5);
+
     /// <summary>
     /// Gives every rank every rank's bytes and arena, in rank order. Fails with <see cref="PeerLostException"/> as soon as a rank that
-    /// has not contributed is gone. Cancelling leaves the channel unusable.
+    /// has not contributed is gone, and with <see cref="PeerTimeoutException"/> at the deadline. That, as cancelling, leaves the channel unusable.
     /// </summary>
-    public abstract Task<Gathered[]> AllGatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct);
+    public async Task<Gathered[]> AllGatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
+    {
+        long start = Stopwatch.GetTimestamp();
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(ct);
+        limit.CancelAfter(Deadline);
+        try
+        {
+            return await GatherAsync(payload, arena, limit.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!ct.IsCancellationRequested)
+        {
+            (int peer, long call) = FirstAbsent();
+            throw new PeerTimeoutException(
+                Peers[peer], Rank, new CallSite(Operation.None, CallPhase.Create, 0), call, call - 1, Stopwatch.GetElapsedTime(start),
+                "It has not made this collective call of the group; the deadline is ExpertGroup.Deadline.");
+        }
+    }
+
+    protected abstract Task<Gathered[]> GatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct);
+
+    /// <summary>After a gather that was cancelled: the first rank that has not contributed to it, and the gather's number from 1.</summary>
+    protected abstract (int Peer, long Call) FirstAbsent();
 
     /// <summary>Says goodbye to the peers and closes. Local, idempotent, never waits for a peer.</summary>
     public abstract void Dispose();

@@ -22,12 +22,14 @@ internal sealed class LocalChannel : GroupChannel
         return channels;
     }
 
-    public override Task<Gathered[]> AllGatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
+    protected override Task<Gathered[]> GatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
     {
         ObjectDisposedException.ThrowIf(_disposed != 0, this);
         ct.ThrowIfCancellationRequested();
         return _board.Contribute(this, payload.ToArray(), arena?.InProcess).WaitAsync(ct);
     }
+
+    protected override (int Peer, long Call) FirstAbsent() => _board.FirstAbsent(Rank);
 
     public override bool HasNoThreadOfItsOwn(int rank)
     {
@@ -83,6 +85,17 @@ internal sealed class LocalChannel : GroupChannel
                     FailIfSomeoneLeft(round, member);
                 }
                 return waiter.Task;
+            }
+        }
+
+        /// <summary>Who is missing from the last round that a rank has joined.</summary>
+        public (int Peer, long Call) FirstAbsent(int rank)
+        {
+            lock (_gate)
+            {
+                long number = _next[rank] - 1;
+                int absent = _open.TryGetValue(number, out Round? round) ? Array.FindIndex(round.Payloads, payload => payload is null) : rank;
+                return (absent, number + 1);
             }
         }
 
