@@ -56,11 +56,14 @@ public sealed record ExpertGroupOptions
             throw new ArgumentOutOfRangeException(nameof(Size), Size, $"Size must be 1 to {Limits.MaxRanks} ranks.");
         if (Rank < 0 || Rank >= Size)
             throw new ArgumentOutOfRangeException(nameof(Rank), Rank, $"Rank must be 0 to {Size - 1} in a group of Size {Size}.");
-        if (Job.Length is 0 or > 64 || !Job.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or '_'))
+        if (!IsJobName(Job))
             throw new ArgumentException($"Job '{Job}' must be 1 to 64 letters, digits, '.', '-' or '_'.", nameof(Job));
         if (JoinTimeout <= TimeSpan.Zero || JoinTimeout > TimeSpan.FromDays(1))
             throw new ArgumentOutOfRangeException(nameof(JoinTimeout), JoinTimeout, "JoinTimeout must be positive and at most a day.");
     }
+
+    internal static bool IsJobName(string name) =>
+        name.Length is >= 1 and <= 64 && name.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or '_');
 
     private static string? Text(string name) => Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? value : null;
 

@@ -92,8 +92,7 @@ internal static class LaunchCommand
     {
         if (job is null)
             return "job-" + RandomNumberGenerator.GetHexString(12, lowercase: true);
-        bool valid = job.Length is >= 1 and <= 64 && job.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or '_');
-        return valid ? job : throw new UsageException($"--job is '{job}': it must be 1 to 64 letters, digits, '.', '-' or '_'.");
+        return ExpertGroupOptions.IsJobName(job) ? job : throw new UsageException($"--job is '{job}': it must be 1 to 64 letters, digits, '.', '-' or '_'.");
     }
 
     private static string? CheckedTokenFile(string? path)
