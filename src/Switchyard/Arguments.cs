@@ -39,6 +39,7 @@ internal static class Arguments
         if (indices.Element is not (ElementType.Int32 or ElementType.Int64))
             throw new ArgumentException($"topkIndices holds {Describe(indices.Element)}; it must hold Int32 or Int64.", "topkIndices");
         RequireContiguous(indices, "topkIndices");
+        RequireColumns(indices, "topkIndices", topK);
         if (indices.Length != (nint)tokens * topK)
             throw new ArgumentException($"topkIndices has {indices.Length} elements; {tokens} tokens x ExpertBufferOptions.TopK = {topK} make {(long)tokens * topK}.", "topkIndices");
     }
@@ -49,6 +50,7 @@ internal static class Arguments
         if (weights.IsAbsent) return;
         RequireElement(weights, name, ElementType.Single);
         RequireContiguous(weights, name);
+        RequireColumns(weights, name, columns);
         if (weights.Length != rows * columns)
             throw new ArgumentException($"{name} has {weights.Length} elements; {rows} x {columns} make {rows * columns}.", name);
     }
@@ -89,6 +91,13 @@ internal static class Arguments
     {
         if (!IsContiguous(tensor))
             throw new ArgumentException($"{name} has a row stride of {tensor.RowStride} for rows of {tensor.RowLength}: its rows must be adjacent.", name);
+    }
+
+    /// <summary>What is not flat has a row a token.</summary>
+    private static void RequireColumns(ReadOnlyTensorView tensor, string name, int columns)
+    {
+        if (tensor.Rows > 1 && tensor.RowLength != columns)
+            throw new ArgumentException($"{name} has rows of {tensor.RowLength} elements; it must have {columns}.", name);
     }
 
     private static string Describe(ElementType element) => element == ElementType.None ? "nothing" : element.ToString();

@@ -49,8 +49,8 @@ public sealed unsafe partial class ExpertBuffer
             fixed (byte* weights = &topkWeights.Origin)
             fixed (byte* reduced = &reducedWeights.Origin)
             {
-                RequireOutsideArenas(outputRows, output.Length * Options.Element.SizeInBytes(), nameof(output));
-                RequireOutsideArenas(reduced, reducedWeights.Length * sizeof(float), nameof(reducedWeights));
+                RequireOutsideArenas(outputRows, output, nameof(output));
+                RequireOutsideArenas(reduced, reducedWeights, nameof(reducedWeights));
                 Announcement announcement = Offer(epoch, results, resultRows, topkWeights, weights, plan, state, out Region copy, out Region weightsCopy);
                 long readUntil = 0;
                 try
@@ -103,16 +103,16 @@ public sealed unsafe partial class ExpertBuffer
         long offset = OffsetInArena(in results.Origin);
         if (offset < 0)
         {
-            fixed (byte* rows = &results.Origin) RequireOutsideArenas(rows, results.Length * Options.Element.SizeInBytes(), nameof(results));
+            fixed (byte* rows = &results.Origin) RequireOutsideArenas(rows, results, nameof(results));
             return null;
         }
         foreach (ResultState state in _liveStates)
         {
-            if (state.RowCount != plan.TotalRows[Group.Rank] || !Arguments.IsContiguous(results)) continue;
+            if (state.Plan != plan || !Arguments.IsContiguous(results)) continue;
             if (state.Rows.Offset == offset || (state.Results.Bytes > 0 && state.Results.Offset == offset)) return state;
         }
         throw new ArgumentException(
-            $"results lies in the arena (at byte {offset}) but is neither the Rows nor the ResultRows of a result that is alive and has {plan.TotalRows[Group.Rank]} rows.",
+            $"results lies in the arena (at byte {offset}) but is neither the Rows nor the ResultRows of a result that is alive and came of the handle's plan.",
             nameof(results));
     }
 
@@ -134,8 +134,8 @@ public sealed unsafe partial class ExpertBuffer
         long weightsBytes = ArenaLayout.AlignUp(count * Layout.ColumnsOf(plan.Layout) * sizeof(float), ArenaLayout.LineBytes);
         copy = weightsCopy = default;
         bool hasWeights = !topkWeights.IsAbsent;
-        bool fits = (state is not null || TryTake(rowsBytes, site, out copy))
-            && (!hasWeights || TryTake(weightsBytes, site, out weightsCopy));
+        bool rowsFit = state is not null || TryTake(rowsBytes, site, out copy);
+        bool fits = rowsFit && (!hasWeights || TryTake(weightsBytes, site, out weightsCopy));
         if (fits)
         {
             if (state is null) CopyRows(results, rows, copy);
@@ -148,7 +148,7 @@ public sealed unsafe partial class ExpertBuffer
             RegionOffset = state is not null ? rows - ArenaBase : copy.Offset,
             RegionRows = count,
             WeightsOffset = weightsCopy.Offset,
-            NeededBytes = fits ? 0 : rowsBytes + (hasWeights ? weightsBytes : 0),
+            NeededBytes = fits ? 0 : rowsFit ? weightsBytes : rowsBytes,
             AvailableBytes = fits ? 0 : _pool.LongestRun(),
         };
     }
@@ -174,9 +174,10 @@ public sealed unsafe partial class ExpertBuffer
         return offset >= 0 && offset < Layout.TotalBytes ? offset : -1;
     }
 
-    private void RequireOutsideArenas(byte* memory, nint bytes, string name)
+    private void RequireOutsideArenas(byte* memory, ReadOnlyTensorView tensor, string name)
     {
-        if (bytes == 0) return;
+        if (tensor.Length == 0) return;
+        nint bytes = (((tensor.Rows - 1) * tensor.RowStride) + tensor.RowLength) * tensor.Element.SizeInBytes();
         for (int rank = 0; rank < _arenas.Length; rank++)
         {
             byte* arena = (byte*)_arenas[rank].Address;

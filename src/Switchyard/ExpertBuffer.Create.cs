@@ -74,11 +74,11 @@ public sealed partial class ExpertBuffer
             {
                 for (int rank = 0; rank < channel.Size; rank++)
                 {
-                    using ArenaExport theirs = all[rank].Arena!;
-                    mapped.Add(transport.Map(theirs));
+                    mapped.Add(transport.Map(all[rank].Arena ?? throw new TransportException("mmap", 0, $"Rank {rank} shared no arena.")));
                     RequireHeader(mapped[rank], rank, channel, layout);
                 }
             });
+            foreach (Gathered each in all) each.Arena?.Dispose();
             await GatherOutcomeAsync(channel, failure, null, ct).ConfigureAwait(false);
             isShared = true;
             return [.. mapped];

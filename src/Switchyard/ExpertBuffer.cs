@@ -75,8 +75,12 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
     /// <exception cref="InvalidOperationException">A call is running on another thread.</exception>
     public void Dispose()
     {
-        if (_isDisposed) return;
-        Enter();
+        TakeTurn();
+        if (_isDisposed)
+        {
+            Leave();
+            return;
+        }
         _isDisposed = true;
         foreach (ResultState state in _liveStates) state.Epoch = 0;
         _engine.Dispose();
@@ -131,7 +135,15 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
 
     private void Enter()
     {
-        ObjectDisposedException.ThrowIf(_isDisposed, this);
+        TakeTurn();
+        // Only in one's turn: Dispose takes one too.
+        if (!_isDisposed) return;
+        Leave();
+        throw new ObjectDisposedException(nameof(ExpertBuffer));
+    }
+
+    private void TakeTurn()
+    {
         if (Interlocked.Exchange(ref _isBusy, 1) != 0)
             throw new InvalidOperationException("Another thread is in a call of this buffer: a buffer has one caller at a time.");
     }

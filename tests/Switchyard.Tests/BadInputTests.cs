@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Switchyard.Arena;
 using Switchyard.Cpu;
 using Xunit;
 
@@ -79,6 +80,40 @@ public sealed class BadInputTests : IDisposable
         Refused(() => _buffer.Dispatch(new float[4], new float[2]), "topkIndices", "Single", "Int32 or Int64");
         Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, new float[3]), "topkWeights", "3 elements", "1 x 2");
         Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, new int[2]), "topkWeights", "Int32", "Single");
+        WorksStill();
+    }
+
+    [Fact]
+    public unsafe void Transposed_choices_are_refused()
+    {
+        int[] choices = [0, 1, 2, 3, 4, 5];
+        fixed (int* address = choices)
+        {
+            nint memory = (nint)address;
+            Refused(() => _buffer.Dispatch(new float[12], ReadOnlyTensorView.FromPointer(memory, 2, 3, 3, ElementType.Int32)), "topkIndices", "rows of 3", "2");
+        }
+        WorksStill();
+    }
+
+    [Fact]
+    public void Results_of_another_plan_are_refused()
+    {
+        using Dispatched one = _buffer.Dispatch(new float[4], new[] { 0, 1 });
+        using Dispatched other = _buffer.Dispatch(new float[4], new[] { 2, 3 });
+        TensorErrors(one, other);
+        WorksStill();
+    }
+
+    private void TensorErrors(Dispatched one, Dispatched other) =>
+        Refused(() => _buffer.Combine(one.Rows, other.Handle, new float[4]), "results", "the handle's plan");
+
+    /// <summary>Every peer can write a rank's arena: where the rank's own rows go must not depend on what stands there of itself.</summary>
+    [Fact]
+    public unsafe void What_a_rank_says_itself_is_not_read_back()
+    {
+        long self = _buffer.Layout.EntryOf(0, 1), bytes = ArenaLayout.RingDepth * (long)_buffer.Layout.EntryBytes;
+        new Span<byte>(_buffer.ArenaBase + Math.Min(self, _buffer.Layout.EntryOf(0, 0)), (int)bytes).Fill(0xFF);
+        WorksStill();
         WorksStill();
     }
 

@@ -3,7 +3,7 @@ namespace Switchyard.Arena;
 /// <summary>
 /// The owner's bookkeeping of its arena's pool. Which memory an allocation gets depends only on the calls made so far, never on how far
 /// peers have come: memory that peers may still be reading counts as free, and is waited for when it is taken. Allocation goes round the pool, so
-/// that the memory taken is the one that was given up longest ago.
+/// that memory still being read tends to be taken last.
 /// </summary>
 internal sealed class RegionPool
 {

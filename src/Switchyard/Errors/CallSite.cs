@@ -25,17 +25,14 @@ public enum CallPhase : byte
     /// <summary>Joining the group or creating a buffer.</summary>
     Create = 1,
 
-    /// <summary>Waiting for a peer to have read an earlier announcement, so that its place in the ring can be rewritten.</summary>
-    AwaitAcknowledgement = 2,
-
     /// <summary>Waiting for peers to have read results of an earlier combine, so that their memory can be reused.</summary>
-    AwaitDone = 3,
+    AwaitDone = 2,
 
     /// <summary>Waiting for a peer's announcement: it has not made this call yet.</summary>
-    AwaitAnnouncement = 4,
+    AwaitAnnouncement = 3,
 
     /// <summary>Waiting for a peer's rows.</summary>
-    AwaitRows = 5,
+    AwaitRows = 4,
 }
 
 /// <summary>Where a call stood when it failed.</summary>

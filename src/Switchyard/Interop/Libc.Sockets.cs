@@ -12,6 +12,7 @@ internal static unsafe partial class Libc
     public const int SOCK_NONBLOCK = 0x800;
     public const int SOCK_CLOEXEC = 0x80000;
     public const int SOL_SOCKET = 1;
+    public const int SO_SNDBUF = 7;
     public const int SO_PEERCRED = 17;
     public const int SCM_RIGHTS = 1;
     public const int MSG_CTRUNC = 0x8;
@@ -44,6 +45,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int getsockopt(int fd, int level, int option, void* value, uint* length);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int setsockopt(int fd, int level, int option, void* value, uint length);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint sendmsg(int fd, Msghdr* message, int flags);

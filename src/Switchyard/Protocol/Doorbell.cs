@@ -21,6 +21,9 @@ internal readonly unsafe struct Doorbell(nint bell, nint sleeper)
         return seen;
     }
 
+    /// <summary>Whether the owner sleeps, or is about to.</summary>
+    public bool IsMarked => Volatile.Read(ref *_sleeper) != 0;
+
     /// <summary>Sleeps until the bell has rung since <see cref="Prepare"/>, or the time is over.</summary>
     public void Sleep(uint seen, TimeSpan timeout)
     {
@@ -34,7 +37,7 @@ internal readonly unsafe struct Doorbell(nint bell, nint sleeper)
     /// <summary>Wakes the owner if it sleeps. The caller has fenced since it wrote what the owner may wait for.</summary>
     public void RingIfSleeping()
     {
-        if (Volatile.Read(ref *_sleeper) != 0) Ring();
+        if (IsMarked) Ring();
     }
 
     public void Ring()

@@ -31,11 +31,11 @@ internal sealed unsafe class FaultBoard(PeerArenas arenas, GroupChannel channel)
     public SwitchyardException Raise(FaultRecord record)
     {
         record.Reporter = arenas.Rank;
-        Post(arenas.Rank, arenas.Rank, record);
-        for (int peer = 0; peer < arenas.Ranks; peer++)
-        {
-            if (peer != arenas.Rank) Post(peer, arenas.Rank, record);
-        }
+        Post(0, arenas.Rank, record);
+        // Of several that report at once, the one whose record was first at rank 0 is believed by all.
+        uint first = Volatile.Read(ref *arenas.AbortOf(0)) - 1;
+        if (first < WatcherSlot) record = *arenas.FaultAt(0, (int)first);
+        for (int peer = 1; peer < arenas.Ranks; peer++) Post(peer, arenas.Rank, record);
         return Exception(record.Site);
     }
 

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Runtime.InteropServices;
 
 namespace Switchyard.Protocol;
@@ -50,7 +49,7 @@ internal struct FaultRecord
                 peers[Culprit], Reporter, Site, Expected, Seen, TimeSpan.FromTicks(WaitedTicks), HasNoThread != 0 ? NoThreadHint : null),
             FaultKind.Mismatch => new CallMismatchException(Reporter, Culprit, ReporterSignature.DifferenceTo(CulpritSignature), Site),
             FaultKind.Protocol => new ProtocolException(Culprit, $"found by rank {Reporter} in {Site}: expected {Expected}, read {Seen}."),
-            _ => throw new UnreachableException($"Fault kind {Kind}."),
+            _ => new ProtocolException(-1, $"A fault record is of kind {(byte)Kind}."),
         };
     }
 

@@ -58,6 +58,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     {
         for (int peer = 0; peer < _arenas.Ranks; peer++)
         {
+            if (peer == Rank) continue;
             Announcement* entry = _arenas.EntryAt(peer, Rank, announcement.Epoch);
             ulong flag = entry->Flag;
             *entry = announcement with { Flag = flag };
@@ -74,7 +75,11 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     public Agreement Agree(in Announcement mine, RoutingPlan plan)
     {
         var site = new CallSite(mine.Signature.Operation, CallPhase.AwaitAnnouncement, mine.Epoch);
-        for (int peer = 0; peer < _arenas.Ranks; peer++) Hear(peer, mine, site);
+        HearMyself(mine, plan);
+        for (int peer = 0; peer < _arenas.Ranks; peer++)
+        {
+            if (peer != Rank) Hear(peer, mine, site);
+        }
         RefuseIfSomeoneCannot(site);
 
         if (mine.Signature.Operation == Operation.Dispatch) RoutingPlanner.Totals(plan, _counts);
@@ -127,6 +132,14 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
             _arenas.RingSleepers();
         }
         _arenas.Release();
+    }
+
+    /// <summary>What this rank itself says is not taken from memory that every peer can write: where its own rows go depends on it.</summary>
+    private void HearMyself(in Announcement mine, RoutingPlan plan)
+    {
+        _heard[Rank] = mine;
+        plan.SentTo.CopyTo(_counts.RowsFrom(Rank));
+        plan.ChoicesOf.CopyTo(_counts.ChoicesFrom(Rank));
     }
 
     /// <summary>Waits for a peer's announcement, copies it once, and checks the copy.</summary>

@@ -12,6 +12,9 @@ internal sealed unsafe class Waiter
     /// <summary>A changed deadline is noticed within this time.</summary>
     private static readonly TimeSpan _longestSleep = TimeSpan.FromMilliseconds(100);
 
+    /// <summary>What a peer that itself waits for another gets on top of the deadline, so that it may name the one that is really late.</summary>
+    private static readonly TimeSpan _grace = TimeSpan.FromMilliseconds(300);
+
     private readonly PeerArenas _arenas;
     private readonly GroupChannel _channel;
     private readonly FaultBoard _faults;
@@ -65,7 +68,7 @@ internal sealed unsafe class Waiter
                 throw fault;
             }
             TimeSpan left = Deadline - waited;
-            _doorbell.Sleep(bell, left < _longestSleep ? left : _longestSleep);
+            _doorbell.Sleep(bell, left > TimeSpan.Zero && left < _longestSleep ? left : _longestSleep);
         }
     }
 
@@ -96,6 +99,7 @@ internal sealed unsafe class Waiter
     {
         if (_channel.StateOf(peer) == PeerState.Left) return FaultKind.PeerLeft;
         if (Volatile.Read(ref *_arenas.ClosedAt(_arenas.Rank, peer)) != 0) return FaultKind.PeerClosed;
-        return waited >= Deadline ? FaultKind.Timeout : FaultKind.None;
+        TimeSpan allowed = _arenas.DoorbellOf(peer).IsMarked ? Deadline + _grace : Deadline;
+        return waited >= allowed ? FaultKind.Timeout : FaultKind.None;
     }
 }

@@ -22,11 +22,13 @@ internal sealed class LocalChannel : GroupChannel
         return channels;
     }
 
-    protected override Task<Gathered[]> GatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
+    protected override async Task<Gathered[]> GatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
     {
         ObjectDisposedException.ThrowIf(_disposed != 0, this);
         ct.ThrowIfCancellationRequested();
-        return _board.Contribute(this, payload.ToArray(), arena?.InProcess).WaitAsync(ct);
+        TaskCompletionSource<Gathered[]> result = _board.Contribute(this, payload.ToArray(), arena?.InProcess);
+        using CancellationTokenRegistration cancelling = ct.UnsafeRegister(_ => result.TrySetCanceled(ct), null);
+        return await result.Task.ConfigureAwait(false);
     }
 
     protected override (int Peer, long Call) FirstAbsent() => _board.FirstAbsent(Rank);
@@ -47,13 +49,51 @@ internal sealed class LocalChannel : GroupChannel
     private PeerLostException Gone(int rank) =>
         new(Peers[rank], CauseOf(rank), new CallSite(Operation.None, CallPhase.Create, 0));
 
-    /// <summary>One round of an all-gather; complete when all ranks have contributed.</summary>
+    /// <summary>One round of an all-gather; complete when all ranks have contributed. It holds the arenas: a contributor may cancel and go.</summary>
     private sealed class Round(int size)
     {
-        public readonly byte[]?[] Payloads = new byte[size][];
-        public readonly ArenaMemory?[] Arenas = new ArenaMemory[size];
-        public readonly TaskCompletionSource<Gathered[]>?[] Waiters = new TaskCompletionSource<Gathered[]>[size];
-        public int Count;
+        private readonly byte[]?[] _payloads = new byte[size][];
+        private readonly ArenaMemory?[] _arenas = new ArenaMemory[size];
+        private readonly TaskCompletionSource<Gathered[]>?[] _results = new TaskCompletionSource<Gathered[]>[size];
+
+        public int FirstAbsent => Array.FindIndex(_payloads, payload => payload is null);
+
+        public bool Has(int rank) => _payloads[rank] is not null;
+
+        public TaskCompletionSource<Gathered[]> Add(int rank, byte[] payload, ArenaMemory? arena)
+        {
+            arena?.AddHolder();
+            _payloads[rank] = payload;
+            _arenas[rank] = arena;
+            return _results[rank] = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+
+        public void Complete()
+        {
+            foreach (TaskCompletionSource<Gathered[]>? result in _results)
+            {
+                Gathered[] all = Copy();
+                if (result!.TrySetResult(all)) continue;
+                foreach (Gathered each in all) each.Arena?.Dispose();
+            }
+            ReleaseArenas();
+        }
+
+        public void Fail(Func<int, Exception> errorOf)
+        {
+            for (int rank = 0; rank < _results.Length; rank++) _results[rank]?.TrySetException(errorOf(rank));
+            ReleaseArenas();
+        }
+
+        /// <summary>Each rank gets arrays and references of its own, since each may change or dispose them.</summary>
+        private Gathered[] Copy() => [.. _payloads.Select((payload, rank) =>
+            new Gathered([.. payload!], _arenas[rank] is { } arena ? ArenaExport.Of(arena) : null))];
+
+        private void ReleaseArenas()
+        {
+            foreach (ArenaMemory? arena in _arenas) arena?.Release();
+            Array.Clear(_arenas);
+        }
     }
 
     private sealed class Board(int size)
@@ -65,26 +105,23 @@ internal sealed class LocalChannel : GroupChannel
 
         public LocalChannel[] Members { get; set; } = [];
 
-        public Task<Gathered[]> Contribute(LocalChannel member, byte[] payload, ArenaMemory? arena)
+        public TaskCompletionSource<Gathered[]> Contribute(LocalChannel member, byte[] payload, ArenaMemory? arena)
         {
             lock (_gate)
             {
                 long number = _next[member.Rank]++;
                 if (!_open.TryGetValue(number, out Round? round)) _open[number] = round = new Round(size);
-                var waiter = new TaskCompletionSource<Gathered[]>(TaskCreationOptions.RunContinuationsAsynchronously);
-                round.Payloads[member.Rank] = payload;
-                round.Arenas[member.Rank] = arena;
-                round.Waiters[member.Rank] = waiter;
-                if (++round.Count == size)
+                TaskCompletionSource<Gathered[]> result = round.Add(member.Rank, payload, arena);
+                if (round.FirstAbsent < 0)
                 {
                     _open.Remove(number);
-                    foreach (TaskCompletionSource<Gathered[]>? each in round.Waiters) each!.SetResult(Copy(round));
+                    round.Complete();
                 }
                 else
                 {
-                    FailIfSomeoneLeft(round, member);
+                    FailIfSomeoneLeft(round);
                 }
-                return waiter.Task;
+                return result;
             }
         }
 
@@ -94,7 +131,7 @@ internal sealed class LocalChannel : GroupChannel
             lock (_gate)
             {
                 long number = _next[rank] - 1;
-                int absent = _open.TryGetValue(number, out Round? round) ? Array.FindIndex(round.Payloads, payload => payload is null) : rank;
+                int absent = _open.TryGetValue(number, out Round? round) ? round.FirstAbsent : rank;
                 return (absent, number + 1);
             }
         }
@@ -105,22 +142,15 @@ internal sealed class LocalChannel : GroupChannel
             {
                 _left[rank] = true;
                 foreach (LocalChannel member in Members) member.ReportGone(rank, PeerState.Left, "it left the group");
-                foreach (Round round in _open.Values)
-                {
-                    if (round.Payloads[rank] is not null) continue;
-                    foreach (LocalChannel member in Members) round.Waiters[member.Rank]?.TrySetException(member.Gone(rank));
-                }
+                foreach (Round round in _open.Values) FailIfSomeoneLeft(round);
             }
         }
 
-        private void FailIfSomeoneLeft(Round round, LocalChannel member)
+        /// <summary>A round that lacks a rank that has left will never be complete.</summary>
+        private void FailIfSomeoneLeft(Round round)
         {
-            int absent = Enumerable.Range(0, size).FirstOrDefault(rank => _left[rank] && round.Payloads[rank] is null, -1);
-            if (absent >= 0) round.Waiters[member.Rank]!.TrySetException(member.Gone(absent));
+            int absent = Enumerable.Range(0, size).FirstOrDefault(rank => _left[rank] && !round.Has(rank), -1);
+            if (absent >= 0) round.Fail(rank => Members[rank].Gone(absent));
         }
-
-        /// <summary>Each rank gets arrays and references of its own, since each may change or dispose them.</summary>
-        private static Gathered[] Copy(Round round) => [.. Enumerable.Range(0, round.Payloads.Length).Select(rank =>
-            new Gathered([.. round.Payloads[rank]!], round.Arenas[rank] is { } arena ? ArenaExport.Of(arena) : null))];
     }
 }

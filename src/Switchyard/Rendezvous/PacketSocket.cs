@@ -76,6 +76,13 @@ internal sealed unsafe class PacketSocket : IDisposable
         return credentials;
     }
 
+    /// <summary>Lets more be sent before the peer reads. The kernel grants what it allows.</summary>
+    public void MakeRoom()
+    {
+        int bytes = 1 << 20;
+        _ = Libc.setsockopt(Descriptor, Libc.SOL_SOCKET, Libc.SO_SNDBUF, &bytes, sizeof(int));
+    }
+
     public SendResult Send(ReadOnlySpan<byte> head, ReadOnlySpan<byte> body = default, ReadOnlySpan<int> descriptors = default)
     {
         fixed (byte* headStart = head, bodyStart = body)

@@ -61,12 +61,14 @@ internal sealed class PeerLink(int peer, long generation, PeerTie tie) : IDispos
         }
     }
 
-    /// <summary>Tells the peer in one frame, if the socket has room for it.</summary>
+    /// <summary>Tells the peer in one frame, for which a full socket is given more room.</summary>
     public void Notify(LinkFrameKind kind, int rank)
     {
         if (HasEnded) return;
         Span<byte> head = stackalloc byte[LinkFrame.HeadBytes];
         new LinkFrame(kind, rank, generation).Write(head);
+        if (Socket.Send(head) != SendResult.Full) return;
+        Socket.MakeRoom();
         Socket.Send(head);
     }
 

@@ -299,7 +299,8 @@ internal sealed class RendezvousServer : IDisposable
         System.Buffers.Binary.BinaryPrimitives.WriteUInt16LittleEndian(frame.AsSpan(8), (ushort)peer);
         System.Buffers.Binary.BinaryPrimitives.WriteInt64LittleEndian(frame.AsSpan(16), _generation);
         int[] descriptors = process is null ? [end.Descriptor] : [end.Descriptor, (int)process.DangerousGetHandle()];
-        to.Socket.Send(frame, default, descriptors);
+        // Without its links it can never say Ready; a closed connection tells it, and us, at once.
+        if (to.Socket.Send(frame, default, descriptors) != SendResult.Sent) to.Socket.Dispose();
     }
 
     private void Commit()

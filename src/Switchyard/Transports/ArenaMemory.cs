@@ -17,7 +17,13 @@ internal abstract class ArenaMemory
 
     public void AddHolder()
     {
-        ObjectDisposedException.ThrowIf(Interlocked.Increment(ref _holders) <= 1, this);
+        int holders;
+        do
+        {
+            holders = Volatile.Read(ref _holders);
+            ObjectDisposedException.ThrowIf(holders == 0, this);
+        }
+        while (Interlocked.CompareExchange(ref _holders, holders + 1, holders) != holders);
     }
 
     public void Release()
