@@ -2,8 +2,9 @@ using Switchyard;
 using Switchyard.Cpu;
 
 // Two ranks with two experts each. Every token chooses two experts; expert e multiplies by e + 1; combine adds what comes back.
-//   dotnet run                                       two ranks as threads of this process
-//   ./switchyard launch -n 2 -- dotnet run ...       two ranks as processes: the group's variables are then in the environment
+// From the repository's root:
+//   dotnet run -c Release --project samples/01-hello-dispatch                                         two ranks as threads
+//   ./switchyard launch -n 2 -- dotnet artifacts/bin/HelloDispatch/release/HelloDispatch.dll          two ranks as processes
 const int Experts = 4, TopK = 2, Hidden = 3;
 
 if (Environment.GetEnvironmentVariable("SWITCHYARD_RANK") is not null)

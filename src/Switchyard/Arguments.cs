@@ -30,8 +30,9 @@ internal static class Arguments
     {
         RequireElement(tensor, name, element);
         bool fits = IsFlat(tensor) ? tensor.RowLength == rows * rowLength : tensor.Rows == rows && (rows == 0 || tensor.RowLength == rowLength);
-        if (!fits)
-            throw new ArgumentException($"{name} is {tensor.Rows} x {tensor.RowLength}; it must hold {rows} rows ({rowsOf}) x {rowLength} elements.", name);
+        if (fits) return;
+        string given = IsFlat(tensor) ? $"has {tensor.RowLength} elements" : $"is {tensor.Rows} x {tensor.RowLength}";
+        throw new ArgumentException($"{name} {given}; it must hold {rows} rows ({rowsOf}) x {rowLength} elements.", name);
     }
 
     public static void RequireChoices(ReadOnlyTensorView indices, int tokens, int topK)

@@ -10,7 +10,8 @@ namespace Switchyard;
 /// </summary>
 /// <remarks>
 /// Shapes: n = <see cref="RowCount"/> rows; columns = top-k in rank-major, 1 in expert-major. Views must not be used after
-/// <see cref="Dispose"/>. A cached dispatch brings rows alone: its <see cref="TopkIndices"/>, <see cref="TopkWeights"/>, <see cref="Sources"/> are empty.
+/// <see cref="Dispose"/>. A cached dispatch brings rows alone: its <see cref="TopkIndices"/>, <see cref="TopkWeights"/> and <see cref="Sources"/>
+/// throw <see cref="InvalidOperationException"/>; those of the first dispatch hold for it too.
 /// Not thread-safe; it belongs to the buffer's one caller.
 /// </remarks>
 public readonly unsafe struct Dispatched : IDisposable
@@ -43,7 +44,7 @@ public readonly unsafe struct Dispatched : IDisposable
     /// <summary>Per row and column: the local expert the token chose, or -1 (an expert elsewhere, no choice, padding).</summary>
     public ReadOnlySpan<int> TopkIndices => State.Metadata<int>(State.Region.IndicesOffset, State.Columns);
 
-    /// <summary>Per row and column: the weight of that choice, or 0.</summary>
+    /// <summary>Per row and column: the weight of that choice, or 0. Nothing is multiplied by it: that is the experts' part.</summary>
     public Span<float> TopkWeights => State.Metadata<float>(State.Region.WeightsOffset, State.Columns);
 
     /// <summary>Per row: the rank it came from and its token there, as pairs; -1, -1 for padding.</summary>
@@ -61,7 +62,7 @@ public readonly unsafe struct Dispatched : IDisposable
     /// <summary>Per rank: rows that came from it.</summary>
     public ReadOnlySpan<int> RowsPerSource => State.Plan.ReceivedFrom;
 
-    /// <summary>The plan, for combine and cached dispatches. It may be used after this result was disposed.</summary>
+    /// <summary>The plan, for combine and cached dispatches. Take it before this result is disposed; it may be used after.</summary>
     public DispatchHandle Handle => new(State.Plan);
 
     /// <summary>Gives the memory back. Local, idempotent, never waits: memory that peers still read is reused only when they are done.</summary>
@@ -119,5 +120,7 @@ internal sealed unsafe class ResultState(ExpertBuffer owner)
 
     public Span<T> Metadata<T>(long offset, int columns)
         where T : unmanaged =>
-        HasMetadata ? new Span<T>(Owner.ArenaBase + Rows.Offset + offset, checked((int)(RowCount * columns))) : [];
+        HasMetadata
+            ? new Span<T>(Owner.ArenaBase + Rows.Offset + offset, checked((int)(RowCount * columns)))
+            : throw new InvalidOperationException("A cached dispatch brings rows alone: read indices, weights and sources from the first dispatch's result.");
 }

@@ -11,7 +11,8 @@ public sealed unsafe partial class ExpertBuffer
 {
     /// <summary>
     /// Brings the results of a dispatch's rows back to their tokens and adds them: in single precision, in a fixed order (rank-major: by
-    /// rank; expert-major: by the token's choice), rounded once. A token without rows gets zeros. Collective.
+    /// rank; expert-major: by the token's choice), rounded once. A token without rows gets zeros. Weights are not applied: the experts' results
+    /// are expected weighted, and in rank-major summed over the rank's experts. Collective.
     /// </summary>
     /// <param name="results">
     /// A row a received row, <see cref="Dispatched.RowCount"/> × hidden. In <see cref="Dispatched.ResultRows"/> or <see cref="Dispatched.Rows"/>

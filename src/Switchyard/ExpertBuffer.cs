@@ -42,7 +42,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         _choices = new int[options.MaxTokensPerRank * options.TopK];
         _expertMarks = new int[options.Experts];
         ArenaBase = (byte*)arenas[group.Rank].Address;
-        _engine = options.Backend.ScaleUp.CreateEngine(new EngineSetup(group.Channel, layout, arenas));
+        _engine = options.Backend.ScaleUp.CreateEngine(new EngineSetup(group.Channel, layout, arenas, _receiveCapacity));
         _engine.Deadline = options.Deadline;
     }
 

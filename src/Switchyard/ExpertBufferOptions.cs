@@ -26,13 +26,14 @@ public sealed record ExpertBufferOptions
 
     /// <summary>
     /// Rows a rank may receive in one call; alignment padding comes on top. Default: ranks × <see cref="MaxTokensPerRank"/>, which
-    /// rank-major never exceeds, or <see cref="MaxTokensPerRank"/> × <see cref="TopK"/> if that is more: the mean of expert-major.
+    /// rank-major never exceeds, or, if more, 2 × <see cref="MaxTokensPerRank"/> × <see cref="TopK"/>: twice what expert-major brings a rank
+    /// on average. Never more than can come at all. With more imbalance than that all ranks get a <see cref="CapacityException"/>.
     /// </summary>
     public int? ReceiveCapacity { get; init; }
 
     /// <summary>
-    /// Bytes of each rank's arena for received rows and results that are alive at the same time. Default: four times what
-    /// <see cref="ReceiveCapacity"/> takes: two results and what the experts make of them.
+    /// Bytes of each rank's arena for received rows and results that are alive at the same time. Default: three times what
+    /// <see cref="ReceiveCapacity"/> takes: two results, what the experts make of them, and room for the next call's grant.
     /// </summary>
     public long? MemoryBudget { get; init; }
 
@@ -43,7 +44,7 @@ public sealed record ExpertBufferOptions
     {
         if (Backend is null) throw new ArgumentException("ExpertBufferOptions.Backend is null: give CpuBackend.Instance.", nameof(Backend));
         Require(nameof(Experts), Experts, 1, Limits.MaxExperts);
-        Require(nameof(TopK), TopK, 1, Math.Min(Limits.MaxTopK, Experts));
+        Require(nameof(TopK), TopK, 1, Math.Min(Limits.MaxTopK, Experts), $" (the limit is {Limits.MaxTopK}, ExpertBufferOptions.Experts is {Experts})");
         Require(nameof(Hidden), Hidden, 1, Limits.MaxHidden);
         Require(nameof(MaxTokensPerRank), MaxTokensPerRank, 1, Math.Min(Limits.MaxTokensPerRank, Limits.MaxRowsPerPeer / TopK));
         if (!Element.IsReducible())
@@ -58,14 +59,20 @@ public sealed record ExpertBufferOptions
             throw new ArgumentOutOfRangeException(nameof(Deadline), deadline, "Deadline must be positive and at most a day.");
     }
 
-    internal int ReceiveCapacityFor(int ranks) =>
-        ReceiveCapacity ?? (int)Math.Min(Limits.MaxReceiveRows, Math.Max((long)ranks * MaxTokensPerRank, (long)MaxTokensPerRank * TopK));
+    internal int ReceiveCapacityFor(int ranks)
+    {
+        if (ReceiveCapacity is { } rows) return rows;
+        long tokens = (long)ranks * MaxTokensPerRank;
+        int expertsOfARank = (Experts + ranks - 1) / ranks;
+        long most = tokens * Math.Min(TopK, expertsOfARank);
+        return (int)Math.Min(Limits.MaxReceiveRows, Math.Min(most, Math.Max(tokens, 2L * MaxTokensPerRank * TopK)));
+    }
 
     internal ArenaLayout LayoutFor(int ranks)
     {
         var shape = new ArenaLayout(ranks, Experts, TopK, Hidden, Element, poolBytes: 0);
         long least = shape.Region(1, RowLayout.RankMajor).Bytes;
-        long budget = MemoryBudget ?? 4 * shape.Region(ReceiveCapacityFor(ranks), RowLayout.RankMajor).Bytes;
+        long budget = MemoryBudget ?? 3 * shape.Region(ReceiveCapacityFor(ranks), RowLayout.RankMajor).Bytes;
         if (budget < least || budget > 1L << 46)
         {
             throw new ArgumentOutOfRangeException(nameof(MemoryBudget), budget,
@@ -87,9 +94,9 @@ public sealed record ExpertBufferOptions
         ArenaVersion={ArenaLayout.Version}
         """);
 
-    private static void Require(string option, int value, int least, int most)
+    private static void Require(string option, int value, int least, int most, string because = "")
     {
         if (value < least || value > most)
-            throw new ArgumentOutOfRangeException(option, value, $"ExpertBufferOptions.{option} must be {least} to {most}.");
+            throw new ArgumentOutOfRangeException(option, value, $"ExpertBufferOptions.{option} must be {least} to {most}{because}.");
     }
 }

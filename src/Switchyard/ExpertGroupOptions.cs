@@ -30,7 +30,13 @@ public sealed record ExpertGroupOptions
     /// </summary>
     public string? TokenFile { get; init; }
 
-    /// <summary>How long to wait for the other ranks. Variable: <c>SWITCHYARD_JOIN_TIMEOUT</c> in seconds, default 60.</summary>
+    /// <summary>
+    /// A folder in which a rank that fails because of another leaves a note that names it, for the launcher; none by default.
+    /// Variable: <c>SWITCHYARD_FAULT_NOTES</c>.
+    /// </summary>
+    public string? FaultNotes { get; init; }
+
+    /// <summary>How long to wait for the other ranks. Variable: <c>SWITCHYARD_JOIN_TIMEOUT</c> in whole seconds, default 60.</summary>
     public TimeSpan JoinTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>Reads the variables named on each property, as <c>switchyard launch</c> sets them.</summary>
@@ -43,6 +49,7 @@ public sealed record ExpertGroupOptions
             Size = RequiredNumber("SWITCHYARD_WORLD_SIZE"),
             Directory = Text("SWITCHYARD_DIRECTORY"),
             TokenFile = Text("SWITCHYARD_TOKEN_FILE"),
+            FaultNotes = Text("SWITCHYARD_FAULT_NOTES"),
         };
         if (Text("SWITCHYARD_JOB") is { } job) options = options with { Job = job };
         if (Text("SWITCHYARD_JOIN_TIMEOUT") is { } seconds)
@@ -53,11 +60,11 @@ public sealed record ExpertGroupOptions
     internal void Validate()
     {
         if (Size is < 1 or > Limits.MaxRanks)
-            throw new ArgumentOutOfRangeException(nameof(Size), Size, $"Size must be 1 to {Limits.MaxRanks} ranks.");
+            throw new ArgumentOutOfRangeException(nameof(Size), Size, $"Size (SWITCHYARD_WORLD_SIZE) must be 1 to {Limits.MaxRanks} ranks.");
         if (Rank < 0 || Rank >= Size)
-            throw new ArgumentOutOfRangeException(nameof(Rank), Rank, $"Rank must be 0 to {Size - 1} in a group of Size {Size}.");
+            throw new ArgumentOutOfRangeException(nameof(Rank), Rank, $"Rank (SWITCHYARD_RANK) must be 0 to {Size - 1} in a group of Size {Size}.");
         if (!IsJobName(Job))
-            throw new ArgumentException($"Job '{Job}' must be 1 to 64 letters, digits, '.', '-' or '_'.", nameof(Job));
+            throw new ArgumentException($"Job '{Job}' (SWITCHYARD_JOB) must be 1 to 64 letters, digits, '.', '-' or '_'.", nameof(Job));
         if (JoinTimeout <= TimeSpan.Zero || JoinTimeout > TimeSpan.FromDays(1))
             throw new ArgumentOutOfRangeException(nameof(JoinTimeout), JoinTimeout, "JoinTimeout must be positive and at most a day.");
     }

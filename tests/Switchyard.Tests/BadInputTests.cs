@@ -145,7 +145,7 @@ public sealed class BadInputTests : IDisposable
         using Dispatched d = _buffer.Dispatch(new float[8], new[] { 0, 1, 2, -1 }, default, new() { Layout = RowLayout.ExpertMajor });
         DispatchHandle handle = d.Handle;
         float[] output = new float[8], results = new float[12];
-        Refused(() => _buffer.Combine(new float[8], handle, output), "results", "1 x 8", "3 rows", "4 elements");
+        Refused(() => _buffer.Combine(new float[8], handle, output), "results", "has 8 elements", "3 rows", "4 elements");
         Refused(() => _buffer.Combine(results, handle, new float[12]), "output", "2 rows");
         Refused(() => _buffer.Combine(new BFloat16[12], handle, output), "results", "BFloat16", "Single");
         Refused(() => _buffer.Combine(results, default, output), "handle", "Dispatched.Handle");

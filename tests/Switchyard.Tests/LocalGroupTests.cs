@@ -49,4 +49,35 @@ public class LocalGroupTests
         await Assert.ThrowsAsync<ObjectDisposedException>(() => ranks[2].BarrierAsync());
         foreach (ExpertGroup rank in ranks) rank.Dispose();
     }
+
+    /// <summary>The arena that a cancelled rank had shared must outlive it until the others are done with the round.</summary>
+    [Fact]
+    public async Task A_cancelled_creation_hangs_nobody()
+    {
+        for (int attempt = 0; attempt < 20; attempt++)
+        {
+            ExpertGroup[] ranks = ExpertGroup.CreateLocal(3);
+            using var cancel = new CancellationTokenSource();
+            var options = new ExpertBufferOptions { Backend = Cpu.CpuBackend.Instance, Experts = 4, TopK = 1, Hidden = 8, MaxTokensPerRank = 2, Element = ElementType.Single };
+            Task<ExpertBuffer>[] creations = [.. ranks.Select(rank => Task.Run(() => ExpertBuffer.CreateAsync(rank, options, rank.Rank == 0 ? cancel.Token : default)))];
+            cancel.CancelAfter(TimeSpan.FromMicroseconds(Random.Shared.Next(2000)));
+            try
+            {
+                (await creations[0]).Dispose();
+            }
+            catch (OperationCanceledException)
+            {
+                // Either is right, depending on the moment.
+            }
+            ranks[0].Dispose();
+            foreach (Task<ExpertBuffer> creation in creations[1..])
+            {
+                Task ended = await Task.WhenAny(creation, Task.Delay(TimeSpan.FromSeconds(20)));
+                Assert.Same(creation, ended);
+                if (creation.IsCompletedSuccessfully) (await creation).Dispose();
+                else Assert.IsType<PeerLostException>(creation.Exception!.InnerException);
+            }
+            foreach (ExpertGroup rank in ranks) rank.Dispose();
+        }
+    }
 }

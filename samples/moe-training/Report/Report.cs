@@ -19,7 +19,7 @@ internal static class Report
                 $"load-{block + 1}",
                 $"How often the tokens chose each expert of block {block + 1}. White lines part the ranks that hold them.",
                 Pictures.Load(demo, block))),
-            ("step-time", "Dispatch, combine and the gradient sum include waiting for the slowest rank, and for a core where there are fewer cores than ranks.",
+            ("step-time", "Dispatch, combine and the gradient sum include waiting for the slowest rank, and for a core where there are fewer cores than ranks. Means of the second half of the run, without start-up and compilation; the table's seconds include both.",
                 Pictures.StepTime(demo)),
         ];
         try

@@ -24,7 +24,9 @@ internal sealed unsafe class FaultBoard(PeerArenas arenas, GroupChannel channel)
         // The watcher does not know which call its owner is in.
         if (slot == WatcherSlot) record = record with { Operation = site.Operation, Phase = site.Phase, Epoch = site.Epoch };
         string? cause = (uint)record.Culprit < (uint)arenas.Ranks ? channel.CauseOf(record.Culprit) : null;
-        return record.ToException(channel.Peers, cause);
+        SwitchyardException error = record.ToException(channel.Peers, cause);
+        if (error is PeerLostException or PeerTimeoutException) channel.NoteFault(record.Culprit, error.Message);
+        return error;
     }
 
     /// <summary>Tells all ranks, this one included, and returns the error to throw: this one or one that came first.</summary>

@@ -16,6 +16,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     private readonly int[] _bases;
     private readonly Agreement _agreement;
     private readonly Announcement[] _heard;
+    private readonly int _receiveCapacity;
 
     public HostProtocol(EngineSetup setup)
     {
@@ -27,6 +28,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         _bases = new int[Math.Max(_arenas.Ranks, setup.Layout.Experts)];
         _agreement = new Agreement(_arenas.Ranks);
         _heard = new Announcement[_arenas.Ranks];
+        _receiveCapacity = setup.ReceiveCapacity;
         _channel.AddWatcher(this);
     }
 
@@ -185,8 +187,11 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         for (int peer = 0; peer < _arenas.Ranks; peer++)
         {
             if (plan.TotalRows[peer] <= _heard[peer].RegionRows) continue;
-            throw new CapacityException(peer, plan.TotalRows[peer], _heard[peer].RegionRows, "rows",
-                "Raise ExpertBufferOptions.ReceiveCapacity or MemoryBudget, or dispose earlier results.", site);
+            bool isWholeCapacity = _heard[peer].RegionRows >= _receiveCapacity;
+            string remedy = isWholeCapacity
+                ? $"That is all of ExpertBufferOptions.ReceiveCapacity ({_receiveCapacity}): raise it, or balance the experts' load."
+                : "Its memory is taken by earlier results: dispose them, or raise ExpertBufferOptions.MemoryBudget.";
+            throw new CapacityException(peer, plan.TotalRows[peer], _heard[peer].RegionRows, "rows", remedy, site);
         }
     }
 

@@ -11,14 +11,16 @@ internal sealed partial class ControlChannel : GroupChannel
     private readonly Lock _gate = new();
     private readonly PeerLink?[] _links;
     private readonly RendezvousServer? _server;
+    private readonly FaultNote _note;
     private Round? _round;
     private long _nextSequence;
     private bool _cancelled;
     private int _disposed;
 
-    private ControlChannel(Membership membership, RendezvousServer? server)
+    private ControlChannel(ExpertGroupOptions options, Membership membership, RendezvousServer? server)
         : base(membership.Rank, membership.Peers, membership.Generation)
     {
+        _note = new FaultNote(options.FaultNotes, options.Job, membership.Rank);
         _server = server;
         _links = [.. membership.Ties.Select((tie, rank) => tie is null ? null : new PeerLink(rank, membership.Generation, tie))];
         _monitor = new Thread(Watch) { IsBackground = true, Name = $"Switchyard control, rank {Rank}" };
@@ -31,12 +33,12 @@ internal sealed partial class ControlChannel : GroupChannel
     public static async Task<ControlChannel> JoinAsync(ExpertGroupOptions options, long generation, CancellationToken ct)
     {
         if (options.Rank > 0)
-            return new ControlChannel(await RendezvousClient.JoinAsync(options, generation, ct).ConfigureAwait(false), server: null);
+            return new ControlChannel(options, await RendezvousClient.JoinAsync(options, generation, ct).ConfigureAwait(false), server: null);
         RendezvousServer server = await RendezvousServer.StartAsync(options, generation, ct).ConfigureAwait(false);
         try
         {
             using CancellationTokenRegistration cancelling = ct.UnsafeRegister(static server => ((RendezvousServer)server!).Cancel(), server);
-            return new ControlChannel(await server.Joined.ConfigureAwait(false), server);
+            return new ControlChannel(options, await server.Joined.ConfigureAwait(false), server);
         }
         catch (Exception e)
         {
@@ -61,6 +63,9 @@ internal sealed partial class ControlChannel : GroupChannel
     }
 
     /// <inheritdoc/>
+    public override void NoteFault(int culprit, string message) => _note.Write(culprit, message);
+
+    /// <inheritdoc/>
     protected override (int Peer, long Call) FirstAbsent()
     {
         lock (_gate) return (_links.OfType<PeerLink>().FirstOrDefault(link => link.Ready.Count == 0)?.Peer ?? Rank, _nextSequence);
@@ -78,7 +83,7 @@ internal sealed partial class ControlChannel : GroupChannel
     {
         lock (_gate)
         {
-            ObjectDisposedException.ThrowIf(_disposed != 0, this);
+            ObjectDisposedException.ThrowIf(_disposed != 0, typeof(ExpertGroup));
             if (_cancelled)
                 throw new InvalidOperationException("An earlier collective call was cancelled: the group is unusable, join again.");
             if (_round is not null)

@@ -72,12 +72,19 @@ internal abstract class GroupChannel : IDisposable
         {
             return await GatherAsync(payload, arena, limit.Token).ConfigureAwait(false);
         }
+        catch (PeerLostException lost)
+        {
+            NoteFault(lost.Peer.Rank, lost.Message);
+            throw;
+        }
         catch (OperationCanceledException) when (!ct.IsCancellationRequested)
         {
             (int peer, long call) = FirstAbsent();
-            throw new PeerTimeoutException(
+            var late = new PeerTimeoutException(
                 Peers[peer], Rank, new CallSite(Operation.None, CallPhase.Create, 0), call, call - 1, Stopwatch.GetElapsedTime(start),
                 "It has not made this collective call of the group; the deadline is ExpertGroup.Deadline.");
+            NoteFault(peer, late.Message);
+            throw late;
         }
     }
 
@@ -92,6 +99,11 @@ internal abstract class GroupChannel : IDisposable
     public PeerState StateOf(int rank) => (PeerState)Volatile.Read(ref _states[rank]);
 
     public string CauseOf(int rank) => _causes[rank] ?? "";
+
+    /// <summary>Notes for the launcher that this rank fails because of another.</summary>
+    public virtual void NoteFault(int culprit, string message)
+    {
+    }
 
     /// <summary>Whether a rank is in this process and no thread but the calling one has driven it: then waiting for it is waiting for oneself.</summary>
     public virtual bool HasNoThreadOfItsOwn(int rank) => false;

@@ -24,7 +24,7 @@ internal sealed class LocalChannel : GroupChannel
 
     protected override async Task<Gathered[]> GatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
     {
-        ObjectDisposedException.ThrowIf(_disposed != 0, this);
+        ObjectDisposedException.ThrowIf(_disposed != 0, typeof(ExpertGroup));
         ct.ThrowIfCancellationRequested();
         TaskCompletionSource<Gathered[]> result = _board.Contribute(this, payload.ToArray(), arena?.InProcess);
         using CancellationTokenRegistration cancelling = ct.UnsafeRegister(_ => result.TrySetCanceled(ct), null);

@@ -94,7 +94,7 @@ internal sealed class MeetingPlace
             { IsSymbolicLink: true } => "is a symbolic link",
             { IsDirectory: false } => "is not a folder",
             { IsOwn: false } => $"belongs to user {status.UserId}, not to this process's user {Libc.geteuid()}",
-            { IsPrivate: false } => $"can be entered by others (mode {status.Permissions}; make it 0700)",
+            { IsPrivate: false } => $"can be entered by others (mode {status.Permissions}); a folder of your own with mode 0700 is needed, and is made if missing",
             _ => null,
         };
         if (fault is not null) throw new JoinException($"'{directory}', where the ranks meet, {fault}. {Remedy}");

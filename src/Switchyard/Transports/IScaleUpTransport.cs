@@ -27,7 +27,8 @@ internal interface IScaleUpTransport
 /// <param name="Channel">The group as this rank sees it.</param>
 /// <param name="Layout">Where things lie in every arena.</param>
 /// <param name="Arenas">All ranks' arenas, mapped, by rank.</param>
-internal sealed record EngineSetup(GroupChannel Channel, ArenaLayout Layout, ArenaMemory[] Arenas);
+/// <param name="ReceiveCapacity">Rows that a rank with an empty pool grants; the same on all ranks.</param>
+internal sealed record EngineSetup(GroupChannel Channel, ArenaLayout Layout, ArenaMemory[] Arenas, int ReceiveCapacity);
 
 /// <summary>
 /// The phases of a call, in the order in which <see cref="ExpertBuffer"/> calls them. A host engine does each phase and returns; a
