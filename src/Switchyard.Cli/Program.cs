@@ -19,7 +19,7 @@ internal static class Program
         // No response files: an argument that begins with '@' belongs to the ranks' program.
         ParseResult parse = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parse.Errors.Count > 0)
-            return Refuse($"{parse.Errors[0].Message} See 'switchyard --help'.");
+            return Refuse($"{parse.Errors[0].Message} See '{HelpFor(parse.CommandResult.Command)}'.");
         try
         {
             // No timeout: with one, System.CommandLine would take the signals that launch passes on.
@@ -30,6 +30,8 @@ internal static class Program
             return Refuse(refused.Message);
         }
     }
+
+    private static string HelpFor(Command command) => command is RootCommand ? "switchyard --help" : $"switchyard {command.Name} --help";
 
     private static int Refuse(string message)
     {

@@ -8,7 +8,9 @@ public sealed class UsageTests
     [InlineData("-n is 0", "launch", "-n", "0", "--", "true")]
     [InlineData("-n is 65", "launch", "-n", "65", "--", "true")]
     [InlineData("-n", "launch", "-n", "many", "--", "true")]
-    [InlineData("-n", "launch", "--", "true")]
+    [InlineData("See 'switchyard launch --help'", "launch", "--", "true")]
+    [InlineData("See 'switchyard --help'", "no-such-command")]
+    [InlineData("the program is missing", "launch", "-n", "2")]
     [InlineData("put '--' before the program", "launch", "-n", "2", "true")]
     [InlineData("put '--' before the program", "launch", "-n", "2", "bash", "-c", "true")]
     [InlineData("put '--' before the program", "launch", "-n", "2", "bash", "--", "true")]
@@ -21,7 +23,6 @@ public sealed class UsageTests
     [InlineData("--job is 'a b'", "launch", "-n", "2", "--job", "a b", "--", "true")]
     [InlineData("--token-file is '/no/such'", "launch", "-n", "2", "--token-file", "/no/such", "--", "true")]
     [InlineData("--grace is -1", "launch", "-n", "2", "--grace", "-1", "--", "true")]
-    [InlineData("command", "no-such-command")]
     public async Task A_wrong_command_is_refused_in_one_line(string expected, params string[] arguments)
     {
         await using Tool tool = Tool.Start(arguments);

@@ -30,6 +30,9 @@ public sealed class LostProcessTests
                 Assert.True(processes[rank].ExitCode == 0, $"rank {rank}: {output}{error}");
                 string[] report = output.Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1].Split(' ');
                 Assert.Equal(["lost", victim.ToString(CultureInfo.InvariantCulture), processes[victim].Id.ToString(CultureInfo.InvariantCulture)], report[..3]);
+                string[] note = processes.FaultNoteOf(rank);
+                Assert.Equal(victim.ToString(CultureInfo.InvariantCulture), note[0]);
+                Assert.Contains($"Lost rank {victim}", note[1], StringComparison.Ordinal);
                 TimeSpan took = TimeSpan.FromSeconds((long.Parse(report[3], CultureInfo.InvariantCulture) - killedAt) / (double)Stopwatch.Frequency);
                 Assert.True(took < TimeSpan.FromMilliseconds(500), $"rank {rank} took {took.TotalMilliseconds:0} ms");
             }

@@ -17,6 +17,9 @@ internal sealed class RankProcesses : IDisposable
     /// <summary>How many ranks have left the file that tells of their first steps, in the scenario that does so.</summary>
     public int RanksThatStep => _directory.GetFiles("stepping.*").Length;
 
+    /// <summary>The note that a rank left about the rank it blames: that rank, then the error's message.</summary>
+    public string[] FaultNoteOf(int rank) => File.ReadAllLines(Path.Combine(_directory.FullName, $"default.fault.{rank}"));
+
     public Process this[int rank] => _ranks[rank].Process;
 
     /// <summary>What a rank wrote, once it has ended.</summary>
@@ -57,6 +60,7 @@ internal sealed class RankProcesses : IDisposable
                 ["SWITCHYARD_RANK"] = rank.ToString(CultureInfo.InvariantCulture),
                 ["SWITCHYARD_WORLD_SIZE"] = ranks.ToString(CultureInfo.InvariantCulture),
                 ["SWITCHYARD_DIRECTORY"] = _directory.FullName,
+                ["SWITCHYARD_FAULT_NOTES"] = _directory.FullName,
                 // A killed .NET process leaves its diagnostics socket behind.
                 ["DOTNET_EnableDiagnostics"] = "0",
                 ["DOTNET_TieredPGO"] = "0",

@@ -96,6 +96,7 @@ internal sealed class Crew : IDisposable
         variables["SWITCHYARD_JOB"] = _options.Job;
         variables["SWITCHYARD_DIRECTORY"] = _directory.MeetingPath;
         variables["SWITCHYARD_TOKEN_FILE"] = _directory.TokenFile;
+        variables["SWITCHYARD_FAULT_NOTES"] = _directory.MeetingPath;
         // A .NET process that is killed leaves its diagnostics socket in the temporary folder; without diagnostics it makes none.
         variables.TryAdd("DOTNET_EnableDiagnostics", "0");
     }

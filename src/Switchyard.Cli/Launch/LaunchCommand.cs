@@ -10,15 +10,18 @@ internal static class LaunchCommand
     private const string Description = """
         Starts the ranks of a job on this machine, names their output, and ends them together.
 
-        Each rank gets SWITCHYARD_RANK, SWITCHYARD_WORLD_SIZE, SWITCHYARD_LOCAL_RANK, SWITCHYARD_JOB, SWITCHYARD_DIRECTORY and
-        SWITCHYARD_TOKEN_FILE, an empty input, and a process group of its own; what it leaves running there is killed when it ends.
-        The exit code is that of the rank that failed first (128 + signal), 0 when all succeeded, 2 when nothing was started.
+        Each rank gets SWITCHYARD_RANK, SWITCHYARD_WORLD_SIZE, SWITCHYARD_LOCAL_RANK, SWITCHYARD_JOB, SWITCHYARD_DIRECTORY,
+        SWITCHYARD_TOKEN_FILE and SWITCHYARD_FAULT_NOTES, an empty input, and a process group of its own; what it leaves running there is killed when it ends.
+        The exit code is that of the rank that failed first, or of the rank that this one blamed if that failed too (128 + signal);
+        0 when all succeeded, 2 when nothing was started.
 
         Examples:
           switchyard launch -n 4 -- dotnet run --no-build
           switchyard launch -n 2 -- ./Trainer.dll --steps 100
           switchyard launch -n 8 --grace 30 --job night -- ./trainer --quick
         """;
+
+    private const string Example = "switchyard launch -n 2 -- ./program --its-option";
 
     private static readonly Option<int> _ranks = new("-n", "--ranks")
     {
@@ -110,8 +113,11 @@ internal static class LaunchCommand
     {
         string[] words = parse.GetValue(_programAndArguments) ?? [];
         int afterDashes = parse.Tokens.SkipWhile(token => token.Type != TokenType.DoubleDash).Skip(1).Count();
-        if (afterDashes != words.Length || (words.Length == 0 && !parse.Tokens.Any(token => token.Type == TokenType.DoubleDash)))
-            throw new UsageException("put '--' before the program, as in: switchyard launch -n 2 -- ./program --its-option");
-        return words.Length > 0 ? words : throw new UsageException("no program after '--'.");
+        if (afterDashes != words.Length)
+            throw new UsageException($"put '--' before the program, as in: {Example}");
+        if (words.Length > 0)
+            return words;
+        bool dashes = parse.Tokens.Any(token => token.Type == TokenType.DoubleDash);
+        throw new UsageException(dashes ? "no program after '--'." : $"the program is missing, as in: {Example}");
     }
 }

@@ -11,10 +11,11 @@ internal static class Launcher
         using var output = new Output();
         using var signals = new SignalSource(signal => events.Writer.TryWrite(new SignalReceived(signal)));
         using JobDirectory directory = JobDirectory.Create(options);
+        using var notes = new FaultNotes(options, directory);
         await using Guard guard = Guard.Start(directory.PrivatePath);
         using Crew crew = await Crew.StartAsync(options, directory, output, guard);
-        var supervisor = new Supervisor(crew.Ranks, options.Grace, output, guard, events);
+        var supervisor = new Supervisor(crew.Ranks, options.Grace, notes, output, guard, events);
         await supervisor.RunAsync();
-        return new Summary(supervisor, output).Print();
+        return new Summary(supervisor, notes, output).Print();
     }
 }

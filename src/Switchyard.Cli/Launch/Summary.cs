@@ -3,23 +3,43 @@ using System.Globalization;
 namespace Switchyard.Cli.Launch;
 
 /// <summary>What is said at the end: nothing after a success, else the root cause first and then how the others ended, in order.</summary>
-internal sealed class Summary(Supervisor job, Output output)
+internal sealed class Summary(Supervisor job, FaultNotes notes, Output output)
 {
     public int Print()
     {
         if (job.FirstFailure is not { } first)
             return 0;
-        output.Say(RootCause(first));
-        if (job.StoppedBy is null && job.RankCount > 1)
-            PrintLastErrors(first.Process);
-        foreach (RankEnd end in job.Ends.Where(end => end != first || job.StoppedBy is not null))
-            output.Say("  " + Line(end, first));
+        return job.StoppedBy is { } signal ? PrintStopped(signal, first) : PrintFailed(first);
+    }
+
+    private int PrintStopped(Signal signal, RankEnd first)
+    {
+        output.Say($"root cause: stopped by {signal}");
+        PrintEnds(job.Ends, first);
         return first.ExitCode;
     }
 
-    private string RootCause(RankEnd first) => job.StoppedBy is { } signal
-        ? $"root cause: stopped by {signal}"
-        : $"root cause: {first.Process.Name}, {first.How}";
+    private int PrintFailed(RankEnd first)
+    {
+        var cause = RootCause.Find(first, job.Ends, notes);
+        RankEnd root = cause.End;
+        output.Say($"root cause: {root.Process.Name}{Fate(root, first)}");
+        if (job.RankCount > 1)
+            PrintLastErrors(root.Process);
+        foreach ((RankEnd blamer, FaultNote note) in cause.Chain)
+            output.Say($"  rank {blamer.Process.Rank} {(blamer == first ? "ended first because it blamed" : "blamed")} rank {note.Culprit}: {note.Message}");
+        PrintEnds(job.Ends.Where(end => end != root), root);
+        return root.Failed && !job.HasSignalled(root) ? root.ExitCode : first.ExitCode;
+    }
+
+    private string Fate(RankEnd root, RankEnd first)
+    {
+        if (job.HasSignalled(root))
+            return $" was still running and did not answer, {How(root)}";
+        if (root.Failed)
+            return $", {root.How}";
+        return $" {(root.At < first.At ? "had left" : "left")} with {root.How}";
+    }
 
     private void PrintLastErrors(RankProcess rank)
     {
@@ -27,10 +47,16 @@ internal sealed class Summary(Supervisor job, Output output)
             output.Write(toError: true, line);
     }
 
-    private string Line(RankEnd end, RankEnd first)
+    private void PrintEnds(IEnumerable<RankEnd> ends, RankEnd reference)
     {
-        string sender = end.KilledBy is { } signal && end.At >= first.At && job.Sent.Contains(signal) ? " sent by switchyard" : "";
-        double seconds = (end.At - first.At).TotalSeconds;
-        return string.Create(CultureInfo.InvariantCulture, $"{end.Process.Name}: {end.How}{sender}, {seconds:+0.000;-0.000} s");
+        foreach (RankEnd end in ends)
+        {
+            double seconds = (end.At - reference.At).TotalSeconds;
+            output.Say(string.Create(CultureInfo.InvariantCulture, $"  {end.Process.Name}: {How(end)}, {seconds:+0.000;-0.000} s"));
+        }
     }
+
+    private string How(RankEnd end) => end.KilledBy is { } signal && job.Sent.Contains((end.Process, signal))
+        ? $"{end.How} sent by switchyard"
+        : end.How;
 }

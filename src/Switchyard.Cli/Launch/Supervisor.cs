@@ -7,7 +7,8 @@ namespace Switchyard.Cli.Launch;
 /// <summary>
 /// Waits for the ranks and, once one fails or a signal comes, brings the others to their end: time to end by themselves, SIGTERM, SIGKILL.
 /// </summary>
-internal sealed class Supervisor(IReadOnlyList<RankProcess> ranks, TimeSpan grace, Output output, Guard guard, Channel<JobEvent> events)
+internal sealed class Supervisor(
+    IReadOnlyList<RankProcess> ranks, TimeSpan grace, FaultNotes notes, Output output, Guard guard, Channel<JobEvent> events)
 {
     private enum Stage { Running, OthersMayEnd, AskedToEnd, Killed }
 
@@ -24,10 +25,12 @@ internal sealed class Supervisor(IReadOnlyList<RankProcess> ranks, TimeSpan grac
     /// <summary>The signal that came from outside before any rank failed.</summary>
     public Signal? StoppedBy { get; private set; }
 
-    /// <summary>The signals that the launcher sent to ranks.</summary>
-    public HashSet<Signal> Sent { get; } = [];
+    /// <summary>The signals that the launcher sent.</summary>
+    public HashSet<(RankProcess Rank, Signal Signal)> Sent { get; } = [];
 
     public int RankCount => ranks.Count;
+
+    public bool HasSignalled(RankEnd end) => Sent.Any(sent => sent.Rank == end.Process);
 
     public async Task RunAsync()
     {
@@ -78,7 +81,9 @@ internal sealed class Supervisor(IReadOnlyList<RankProcess> ranks, TimeSpan grac
         FirstFailure = end;
         if (StoppedBy is not null)
             return;
-        output.Say($"{end.Process.Name} failed first: {end.How}");
+        output.Say(notes.By(end.Process.Rank) is { } note
+            ? $"{end.Process.Name} ended: {end.How}, blaming rank {note.Culprit}"
+            : $"{end.Process.Name} failed first: {end.How}");
         Enter(Stage.OthersMayEnd);
     }
 
@@ -126,9 +131,11 @@ internal sealed class Supervisor(IReadOnlyList<RankProcess> ranks, TimeSpan grac
         RankProcess[] running = [.. ranks.Where(rank => rank.Running)];
         if (running.Length == 0)
             return;
-        Sent.Add(signal);
         output.Say($"{signal} to {(running.Length == 1 ? "rank" : "ranks")} {string.Join(", ", running.Select(rank => rank.Rank))}: {why}");
         foreach (RankProcess rank in running)
+        {
+            Sent.Add((rank, signal));
             rank.Send(signal);
+        }
     }
 }
