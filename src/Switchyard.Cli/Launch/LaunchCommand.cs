@@ -11,7 +11,8 @@ internal static class LaunchCommand
         Starts the ranks of a job on this machine, names their output, and ends them together.
 
         Each rank gets SWITCHYARD_RANK, SWITCHYARD_WORLD_SIZE, SWITCHYARD_LOCAL_RANK, SWITCHYARD_JOB, SWITCHYARD_DIRECTORY,
-        SWITCHYARD_TOKEN_FILE and SWITCHYARD_FAULT_NOTES, an empty input, and a process group of its own; what it leaves running there is killed when it ends.
+        SWITCHYARD_TOKEN_FILE and SWITCHYARD_FAULT_NOTES, an empty input, and a process group of its own; what it leaves running
+        there is killed when it ends.
         The exit code is that of the rank that failed first, or of the rank that this one blamed if that failed too (128 + signal);
         0 when all succeeded, 2 when nothing was started.
 
