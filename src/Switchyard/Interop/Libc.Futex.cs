@@ -6,7 +6,6 @@ internal static unsafe partial class Libc
 {
     public const int EAGAIN = 11;
     public const int EINTR = 4;
-    public const int ETIMEDOUT = 110;
     private const long SYS_futex = 202; // x86-64
     private const int FUTEX_WAIT = 0; // not FUTEX_PRIVATE: the word is shared between processes
     private const int FUTEX_WAKE = 1;

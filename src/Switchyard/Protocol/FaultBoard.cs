@@ -4,9 +4,9 @@ using Switchyard.Rendezvous;
 namespace Switchyard.Protocol;
 
 /// <summary>
-/// The abort words: the first fault that reaches a rank's arena breaks its buffer for good. A reporter writes its record at every peer, then
-/// swaps the abort word from zero; who loses the race changes nothing. The owner's watcher of peers' lives has a record of its own, since it
-/// runs beside the caller.
+/// The abort words: the first fault that reaches a rank's arena breaks its buffer for good. A reporter writes its record there, then swaps the
+/// abort word from zero; who loses the race changes nothing. Rank 0 comes first and decides between reporters. The owner's watcher of peers'
+/// lives has a record of its own, since it runs beside the caller.
 /// </summary>
 internal sealed unsafe class FaultBoard(PeerArenas arenas, GroupChannel channel)
 {
