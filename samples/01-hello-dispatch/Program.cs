@@ -38,7 +38,7 @@ static void RunRank(ExpertGroup group)
     using Dispatched d = buffer.Dispatch(x, choices, options: new() { Layout = RowLayout.ExpertMajor });
     for (int local = 0; local < d.TokensPerExpert.Length; local++)
     {
-        int expert = buffer.LocalExperts.First + local;
+        int expert = buffer.LocalExperts[local];
         for (int row = d.ExpertOffsets[local]; row < d.ExpertOffsets[local] + d.TokensPerExpert[local]; row++)
         {
             Console.WriteLine($"rank {group.Rank}, expert {expert}: token {d.Sources[row].Token} of rank {d.Sources[row].Rank}");

@@ -2,16 +2,17 @@ using Switchyard.Transports;
 
 namespace Switchyard.Cpu;
 
-/// <summary>Ranks in threads and in processes of one machine: arenas in shared memory, rows moved by the caller's thread.</summary>
+/// <summary>
+/// Ranks in threads and in processes of one machine: arenas in shared memory, rows moved by the caller's thread and
+/// <see cref="ExpertBufferOptions.WorkerThreads"/>.
+/// </summary>
 public sealed class CpuBackend : ExpertBackend
 {
-    private CpuBackend()
-        : base("cpu")
-    {
-    }
+    internal CpuBackend(CpuTuning tuning)
+        : base("cpu") => ScaleUp = new SharedMemoryTransport(tuning);
 
     /// <summary>The backend; it has no state.</summary>
-    public static CpuBackend Instance { get; } = new();
+    public static CpuBackend Instance { get; } = new(new CpuTuning());
 
-    internal override IScaleUpTransport ScaleUp { get; } = new SharedMemoryTransport();
+    internal override IScaleUpTransport ScaleUp { get; }
 }

@@ -4,7 +4,7 @@ using Switchyard.Transports;
 namespace Switchyard.Cpu;
 
 /// <summary>Arenas in sealed, preallocated memfds.</summary>
-internal sealed class SharedMemoryTransport : IScaleUpTransport
+internal sealed class SharedMemoryTransport(CpuTuning tuning) : IScaleUpTransport
 {
     public void RequireRoom(long bytes, int arenas)
     {
@@ -23,5 +23,5 @@ internal sealed class SharedMemoryTransport : IScaleUpTransport
         return memory;
     }
 
-    public IScaleUpEngine CreateEngine(EngineSetup setup) => new CpuEngine(setup);
+    public IScaleUpEngine CreateEngine(EngineSetup setup) => new CpuEngine(setup, tuning);
 }

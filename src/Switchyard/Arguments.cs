@@ -1,4 +1,6 @@
 using System.Runtime.CompilerServices;
+using Switchyard.Arena;
+using Switchyard.Transports;
 
 namespace Switchyard;
 
@@ -24,6 +26,56 @@ internal static class Arguments
             throw new ArgumentException($"x has {tokens} tokens; ExpertBufferOptions.MaxTokensPerRank is {options.MaxTokensPerRank}.", nameof(x));
         return (int)tokens;
     }
+
+    /// <summary>The tokens that so many choices are of.</summary>
+    public static int TokensIn(ReadOnlyTensorView topkIndices, ExpertBufferOptions options)
+    {
+        nint tokens = topkIndices.Length / options.TopK;
+        if (topkIndices.Length % options.TopK != 0)
+            throw new ArgumentException($"topkIndices has {topkIndices.Length} elements, not a multiple of ExpertBufferOptions.TopK = {options.TopK}.", nameof(topkIndices));
+        if (tokens > options.MaxTokensPerRank)
+            throw new ArgumentException($"topkIndices is for {tokens} tokens; ExpertBufferOptions.MaxTokensPerRank is {options.MaxTokensPerRank}.", nameof(topkIndices));
+        return (int)tokens;
+    }
+
+    /// <summary>Requires a row, and scales if any, for each token; returns what a row is made of.</summary>
+    public static RowFormat RequireScaledRows(ScaledRows x, int tokens, ScaleLayout scaleLayout)
+    {
+        if (x.Rows.Element is ElementType.None or ElementType.Int32 or ElementType.Int64)
+            throw new ArgumentException($"ScaledRows.Rows holds {Describe(x.Rows.Element)}; it must hold Byte, Float8E4M3, BFloat16, Half or Single.", nameof(x));
+        int rowBytes = RowBytesOf(x.Rows, tokens, "Rows");
+        int scaleBytes = x.Scales.IsAbsent ? 0 : RowBytesOf(x.Scales, tokens, "Scales");
+        // Without scales their layout means nothing, and must not make calls differ.
+        return new RowFormat(rowBytes, scaleBytes, x.Rows.Element, x.Scales.Element, scaleBytes == 0 ? ScaleLayout.RowMajor : scaleLayout);
+    }
+
+    private static int RowBytesOf(ReadOnlyTensorView tensor, int tokens, string name)
+    {
+        nint rowLength = tensor.RowLength;
+        if (tensor.Rows != tokens)
+        {
+            if (!IsFlat(tensor) || tokens == 0 || tensor.RowLength % tokens != 0)
+            {
+                string hint = tokens == 0 ? " With 0 tokens give it by rows, so that the length of a row is known: ReadOnlyTensorView.FromSpan(span, rowLength)." : "";
+                throw new ArgumentException($"ScaledRows.{name} is {tensor.Rows} x {tensor.RowLength}; topkIndices is for {tokens} tokens.{hint}", "x");
+            }
+            rowLength /= tokens;
+        }
+        nint bytes = rowLength * tensor.Element.SizeInBytes();
+        if (bytes < 1 || bytes > Limits.MaxRowBytes)
+            throw new ArgumentException($"ScaledRows.{name} has rows of {bytes} bytes; they must have 1 to {Limits.MaxRowBytes} (Limits.MaxRowBytes).", "x");
+        return (int)bytes;
+    }
+
+    /// <summary>Accepts an absent tensor.</summary>
+    public static void RequireBias(ReadOnlyTensorView bias, string name, int tokens, ExpertBufferOptions options)
+    {
+        if (!bias.IsAbsent) RequireRows(bias, name, tokens, options.Hidden, options.Element, "tokens of the handle");
+    }
+
+    /// <summary>A tensor's rows by address; nothing if it is absent.</summary>
+    public static unsafe RowMemory Memory(byte* address, ReadOnlyTensorView tensor, int rowLength) =>
+        tensor.IsAbsent ? default : new((nint)address, StrideBytes(tensor, rowLength));
 
     /// <summary>Requires rows × hidden elements, flat or by rows.</summary>
     public static void RequireRows(ReadOnlyTensorView tensor, string name, long rows, int rowLength, ElementType element, string rowsOf)

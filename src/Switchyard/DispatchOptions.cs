@@ -1,6 +1,6 @@
 namespace Switchyard;
 
-/// <summary>Options of one dispatch. All ranks give the same.</summary>
+/// <summary>Options of one dispatch. All ranks give the same, <see cref="ZeroPadding"/> excepted.</summary>
 public readonly record struct DispatchOptions
 {
     private readonly int _alignmentMinusOne;
@@ -18,13 +18,39 @@ public readonly record struct DispatchOptions
         init => _alignmentMinusOne = value - 1;
     }
 
+    /// <summary>Expert-major: the rows between the experts' groups, and their scales, are zeros instead of unspecified.</summary>
+    public bool ZeroPadding { get; init; }
+
+    /// <summary>
+    /// The result has as many rows as can come at most (<see cref="ExpertBufferOptions.ReceiveCapacity"/>, and in expert-major alignment for
+    /// each local expert), whatever comes; those that did not come have source -1, index -1 and weight 0. How many came is told in the arena
+    /// (<see cref="Dispatched.Counts"/>) and not to the host, so that what follows never has to wait for it.
+    /// </summary>
+    public bool FixedShape { get; init; }
+
+    /// <summary>
+    /// Expert-major: combine sums the results of a token that lie on one rank there, rounds the sum to the buffer's element, and only that
+    /// travels: fewer bytes between ranks, one rounding more. Default: every result travels, and the sum is rounded once.
+    /// </summary>
+    public bool PreReduce { get; init; }
+
+    /// <summary>How the scales of <see cref="ScaledRows"/> are laid out where they arrive. They are always given by rows.</summary>
+    public ScaleLayout ScaleLayout { get; init; }
+
     internal void Validate()
     {
         if (Layout is not (RowLayout.RankMajor or RowLayout.ExpertMajor))
             throw new ArgumentOutOfRangeException(nameof(Layout), Layout, "DispatchOptions.Layout must be RankMajor or ExpertMajor.");
         if (ExpertAlignment is < 1 or > Limits.MaxExpertAlignment)
             throw new ArgumentOutOfRangeException(nameof(ExpertAlignment), ExpertAlignment, $"DispatchOptions.ExpertAlignment must be 1 to {Limits.MaxExpertAlignment} rows.");
-        if (Layout == RowLayout.RankMajor && ExpertAlignment != 1)
+        if (ScaleLayout is not (ScaleLayout.RowMajor or ScaleLayout.ColumnMajor))
+            throw new ArgumentOutOfRangeException(nameof(ScaleLayout), ScaleLayout, "DispatchOptions.ScaleLayout must be RowMajor or ColumnMajor.");
+        if (Layout != RowLayout.RankMajor) return;
+        if (ExpertAlignment != 1)
             throw new ArgumentException($"DispatchOptions.ExpertAlignment is {ExpertAlignment}, but rank-major rows are not grouped by expert: leave it 1.", nameof(ExpertAlignment));
+        if (ZeroPadding)
+            throw new ArgumentException("DispatchOptions.ZeroPadding is set, but rank-major rows have no padding: leave it out, or use RowLayout.ExpertMajor.", nameof(ZeroPadding));
+        if (PreReduce)
+            throw new ArgumentException("DispatchOptions.PreReduce is set, but rank-major rows are reduced at their rank by the caller: leave it out, or use RowLayout.ExpertMajor.", nameof(PreReduce));
     }
 }

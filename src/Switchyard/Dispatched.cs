@@ -10,8 +10,8 @@ namespace Switchyard;
 /// </summary>
 /// <remarks>
 /// Shapes: n = <see cref="RowCount"/> rows; columns = top-k in rank-major, 1 in expert-major. Views must not be used after
-/// <see cref="Dispose"/>. A cached dispatch brings rows alone: its <see cref="TopkIndices"/>, <see cref="TopkWeights"/> and <see cref="Sources"/>
-/// throw <see cref="InvalidOperationException"/>; those of the first dispatch hold for it too.
+/// <see cref="Dispose"/>. A cached dispatch brings rows and scales alone: its <see cref="TopkIndices"/>, <see cref="TopkWeights"/>, <see cref="Sources"/>
+/// and <see cref="Counts"/> throw <see cref="InvalidOperationException"/>; those of the first dispatch hold for it too.
 /// Not thread-safe; it belongs to the buffer's one caller.
 /// </remarks>
 public readonly unsafe struct Dispatched : IDisposable
@@ -25,17 +25,23 @@ public readonly unsafe struct Dispatched : IDisposable
         _epoch = state.Epoch;
     }
 
-    /// <summary>Received rows, n; in expert-major alignment padding included.</summary>
-    public int RowCount => (int)State.RowCount;
+    /// <summary>Received rows, n; in expert-major alignment padding included. In a fixed shape as many as can come.</summary>
+    public int RowCount => (int)State.Region.Rows;
 
     /// <summary>How the rows are arranged.</summary>
     public RowLayout Layout => State.Plan.Layout;
 
-    /// <summary>The rows, n × hidden, in the arena.</summary>
-    public TensorView Rows => State.View(State.Rows);
+    /// <summary>The rows as they were sent, n × row length (hidden, unless <see cref="ScaledRows"/> had another), in the arena.</summary>
+    public TensorView Rows => State.View(State.Rows, State.Region.Shape.Format);
 
     /// <summary>
-    /// Room for the experts' results, n × hidden, in the arena, so that combine need not copy them. Taken from the pool when first asked for,
+    /// The rows' scales, in the arena: n × scales a row, or with <see cref="ScaleLayout.ColumnMajor"/> scales a row × n, a stride apart.
+    /// Absent where rows came without scales.
+    /// </summary>
+    public TensorView Scales => State.ScalesView();
+
+    /// <summary>
+    /// Room for the experts' results, n × hidden of the buffer's element, in the arena, so that combine need not copy them. Taken from the pool when first asked for,
     /// which may wait for peers that still read what was there.
     /// </summary>
     /// <exception cref="CapacityException">The pool has no room: dispose a result, or raise <see cref="ExpertBufferOptions.MemoryBudget"/>.</exception>
@@ -51,16 +57,25 @@ public readonly unsafe struct Dispatched : IDisposable
     public ReadOnlySpan<RowSource> Sources => State.Metadata<RowSource>(State.Region.SourcesOffset, 1);
 
     /// <summary>Per local expert: choices of all ranks.</summary>
-    public ReadOnlySpan<int> TokensPerExpert => State.Plan.TokensPerExpert;
+    /// <exception cref="InvalidOperationException">The result has a fixed shape: see <see cref="Counts"/>.</exception>
+    public ReadOnlySpan<int> TokensPerExpert => PlanWithCounts.TokensPerExpert;
 
     /// <summary>Expert-major: per local expert its first row, then the end. Rows of expert e: [offset e, offset e + its tokens).</summary>
-    /// <exception cref="InvalidOperationException">The rows are rank-major.</exception>
+    /// <exception cref="InvalidOperationException">The rows are rank-major, or the result has a fixed shape: see <see cref="Counts"/>.</exception>
     public ReadOnlySpan<int> ExpertOffsets => State.Plan.Layout == RowLayout.ExpertMajor
-        ? State.Plan.ExpertOffsets
+        ? PlanWithCounts.ExpertOffsets
         : throw new InvalidOperationException("Rank-major rows are not grouped by expert: use TopkIndices, or dispatch with RowLayout.ExpertMajor.");
 
     /// <summary>Per rank: rows that came from it.</summary>
-    public ReadOnlySpan<int> RowsPerSource => State.Plan.ReceivedFrom;
+    /// <exception cref="InvalidOperationException">The result has a fixed shape: see <see cref="Sources"/>.</exception>
+    public ReadOnlySpan<int> RowsPerSource => PlanWithCounts.ReceivedFrom;
+
+    /// <summary>
+    /// In a fixed shape, with L local experts: 2 + 2L numbers (int32) in the arena. The rows that came, alignment included; per local expert the
+    /// choices of all ranks; per local expert its first row, then the end (in rank-major zeros).
+    /// </summary>
+    /// <exception cref="InvalidOperationException">The result has no fixed shape: its counts are known to the host.</exception>
+    public TensorView Counts => State.CountsView();
 
     /// <summary>The plan, for combine and cached dispatches. Take it before this result is disposed; it may be used after.</summary>
     public DispatchHandle Handle => new(State.Plan);
@@ -70,6 +85,10 @@ public readonly unsafe struct Dispatched : IDisposable
     {
         if (_state is { } state && state.Epoch == _epoch) state.Owner.Return(state);
     }
+
+    private RoutingPlan PlanWithCounts => State.Plan is { IsFixedShape: false } plan
+        ? plan
+        : throw new InvalidOperationException("The result has a fixed shape: its counts are in the arena (Counts), not known to the host.");
 
     private ResultState State
     {
@@ -97,8 +116,6 @@ internal sealed unsafe class ResultState(ExpertBuffer owner)
 
     public bool HasMetadata { get; set; }
 
-    public long RowCount { get; set; }
-
     public RegionLayout Region { get; set; }
 
     public Region Rows { get; set; }
@@ -112,15 +129,39 @@ internal sealed unsafe class ResultState(ExpertBuffer owner)
 
     public int Columns => Owner.Layout.ColumnsOf(Plan.Layout);
 
-    public TensorView View(Region region)
+    /// <summary>As many rows as the result has, at the start of a region.</summary>
+    public TensorView View(Region region, RowFormat format) =>
+        new(ref Unsafe.AsRef<byte>(Owner.ArenaBase + region.Offset), (nint)Region.Rows, format.RowLength, format.RowLength, format.Element);
+
+    public TensorView ScalesView()
     {
-        ArenaLayout layout = Owner.Layout;
-        return new(ref Unsafe.AsRef<byte>(Owner.ArenaBase + region.Offset), (nint)RowCount, layout.Hidden, layout.Hidden, layout.Element);
+        RowFormat format = Region.Shape.Format;
+        if (format.ScaleBytes == 0) return default;
+        ref byte origin = ref Unsafe.AsRef<byte>(Owner.ArenaBase + Rows.Offset + Region.ScalesOffset);
+        nint rows = (nint)Region.Rows, scales = format.ScalesPerRow;
+        if (format.ScaleLayout == ScaleLayout.RowMajor) return new(ref origin, rows, scales, scales, format.ScaleElement);
+        nint stride = (nint)(format.ScaleColumnBytes(rows) / format.ScaleElement.SizeInBytes());
+        return new(ref origin, scales, rows, stride, format.ScaleElement);
+    }
+
+    public TensorView CountsView()
+    {
+        if (!Plan.IsFixedShape) throw new InvalidOperationException("The result has no fixed shape: read RowCount, TokensPerExpert and ExpertOffsets.");
+        RequireMetadata();
+        int words = Region.Shape.CountWords;
+        return new(ref Unsafe.AsRef<byte>(Owner.ArenaBase + Rows.Offset + Region.CountsOffset), 1, words, words, ElementType.Int32);
     }
 
     public Span<T> Metadata<T>(long offset, int columns)
-        where T : unmanaged =>
-        HasMetadata
-            ? new Span<T>(Owner.ArenaBase + Rows.Offset + offset, checked((int)(RowCount * columns)))
-            : throw new InvalidOperationException("A cached dispatch brings rows alone: read indices, weights and sources from the first dispatch's result.");
+        where T : unmanaged
+    {
+        RequireMetadata();
+        return new Span<T>(Owner.ArenaBase + Rows.Offset + offset, checked((int)(Region.Rows * columns)));
+    }
+
+    private void RequireMetadata()
+    {
+        if (!HasMetadata)
+            throw new InvalidOperationException("A cached dispatch brings rows alone: read indices, weights, sources and counts from the first dispatch's result.");
+    }
 }

@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 using Switchyard.Arena;
 using Switchyard.Planning;
 using Switchyard.Protocol;
@@ -11,48 +10,46 @@ public sealed unsafe partial class ExpertBuffer
 {
     /// <summary>
     /// Brings the results of a dispatch's rows back to their tokens and adds them: in single precision, in a fixed order (rank-major: by
-    /// rank; expert-major: by the token's choice), rounded once. A token without rows gets zeros. Weights are not applied: the experts' results
-    /// are expected weighted, and in rank-major summed over the rank's experts. Collective.
+    /// rank; expert-major: by the token's choice; then the biases), rounded once. A token without rows gets the biases, or zeros. Weights are not
+    /// applied unless <see cref="CombineOptions.ChoiceWeights"/> says so: the experts' results are expected weighted, and in rank-major
+    /// summed over the rank's experts. Collective.
     /// </summary>
+    /// <remarks>
+    /// With <see cref="DispatchOptions.PreReduce"/> the sum has two stages: on each rank over the token's choices there, in order, rounded to
+    /// the buffer's element; then by rank.
+    /// </remarks>
     /// <param name="results">
-    /// A row a received row, <see cref="Dispatched.RowCount"/> × hidden. In <see cref="Dispatched.ResultRows"/> or <see cref="Dispatched.Rows"/>
-    /// nothing is copied, and the memory must not be written again until the result is disposed. Elsewhere it is copied to the arena first.
+    /// A row a received row, <see cref="Dispatched.RowCount"/> × hidden of the buffer's element. In <see cref="Dispatched.ResultRows"/> or
+    /// <see cref="Dispatched.Rows"/> nothing is copied, and the memory must not be written again until the result is disposed. Elsewhere it is
+    /// copied to the arena first. (Pre-reduced sums are written to memory of their own, wherever the results lie.)
     /// </param>
     /// <param name="handle">The dispatch, or one that was dispatched with its handle; the same on all ranks.</param>
     /// <param name="output">Receives tokens × hidden sums; not in the arena.</param>
+    /// <param name="options">Biases, weights to multiply by, weights to bring back.</param>
     /// <exception cref="ArgumentException">A shape, type, handle or memory is wrong. Nothing was sent; the call may be repeated.</exception>
     /// <exception cref="CapacityException">A rank has no room to copy its results to. Thrown on all ranks, before anything was read.</exception>
     /// <inheritdoc cref="Dispatch(ReadOnlyTensorView, ReadOnlyTensorView, ReadOnlyTensorView, in DispatchOptions)" path="/exception[@cref='T:Switchyard.CallMismatchException' or @cref='T:Switchyard.PeerLostException' or @cref='T:Switchyard.PeerTimeoutException']"/>
-    public void Combine(ReadOnlyTensorView results, DispatchHandle handle, TensorView output) =>
-        Combine(results, handle, output, default, default);
-
-    /// <summary>
-    /// As <see cref="Combine(ReadOnlyTensorView, DispatchHandle, TensorView)"/>, and brings weights back as well: each of a token's choices
-    /// gets the sum of what the rows that stand for it carry. Gradients of weights need it.
-    /// </summary>
-    /// <param name="results">As above.</param>
-    /// <param name="handle">As above.</param>
-    /// <param name="output">As above.</param>
-    /// <param name="topkWeights">Per received row and column, as <see cref="Dispatched.TopkWeights"/>; copied to the arena.</param>
-    /// <param name="reducedWeights">Receives tokens × top-k weights; 0 where a token chose nothing.</param>
-    /// <inheritdoc cref="Combine(ReadOnlyTensorView, DispatchHandle, TensorView)" path="/exception"/>
-    public void Combine(
-        ReadOnlyTensorView results, DispatchHandle handle, TensorView output, ReadOnlyTensorView topkWeights, TensorView reducedWeights)
+    public void Combine(ReadOnlyTensorView results, DispatchHandle handle, TensorView output, in CombineOptions options = default)
     {
         long epoch = Begin();
         try
         {
             RoutingPlan plan = PlanOf(handle);
-            RequireCombineShapes(results, plan, output, topkWeights, reducedWeights);
+            RequireCombineShapes(results, plan, output, options);
             ResultState? state = FindResults(results, plan);
-            fixed (byte* resultRows = &results.Origin)
+            fixed (byte* rows = &results.Origin)
             fixed (byte* outputRows = &output.Origin)
-            fixed (byte* weights = &topkWeights.Origin)
-            fixed (byte* reduced = &reducedWeights.Origin)
+            fixed (byte* bias = &options.Bias.Origin)
+            fixed (byte* secondBias = &options.SecondBias.Origin)
+            fixed (byte* choiceWeights = &options.ChoiceWeights.Origin)
+            fixed (byte* rowWeights = &options.RowWeights.Origin)
+            fixed (byte* reduced = &options.ReducedWeights.Origin)
             {
                 RequireOutsideArenas(outputRows, output, nameof(output));
-                RequireOutsideArenas(reduced, reducedWeights, nameof(reducedWeights));
-                Announcement announcement = Offer(epoch, results, resultRows, topkWeights, weights, plan, state, out Region copy, out Region weightsCopy);
+                RequireOutsideArenas(reduced, options.ReducedWeights, nameof(options.ReducedWeights));
+                RowMemory resultRows = Arguments.Memory(rows, results, Options.Hidden);
+                Announcement announcement = Offer(
+                    epoch, plan, resultRows, state, rowWeights, hasWeights: !options.RowWeights.IsAbsent, out Region copy, out Region weightsCopy);
                 long readUntil = 0;
                 try
                 {
@@ -60,14 +57,16 @@ public sealed unsafe partial class ExpertBuffer
                     _engine.Announce(announcement, plan);
                     Agreement agreement = _engine.Agree(announcement, plan);
                     readUntil = epoch;
-                    if (state is not null) MarkRead(state, resultRows, epoch);
+                    if (state is not null && !plan.IsPreReduced) MarkRead(state, rows, epoch);
                     _engine.Pull(new PullCall
                     {
                         Epoch = epoch,
                         Plan = plan,
                         Agreement = agreement,
-                        Output = outputRows,
-                        OutputStrideBytes = Arguments.StrideBytes(output, Options.Hidden),
+                        Output = Arguments.Memory(outputRows, output, Options.Hidden),
+                        Bias = Arguments.Memory(bias, options.Bias, Options.Hidden),
+                        SecondBias = Arguments.Memory(secondBias, options.SecondBias, Options.Hidden),
+                        ChoiceWeights = (float*)choiceWeights,
                         ReducedWeights = (float*)reduced,
                     });
                 }
@@ -84,17 +83,33 @@ public sealed unsafe partial class ExpertBuffer
         }
     }
 
-    private void RequireCombineShapes(
-        ReadOnlyTensorView results, RoutingPlan plan, TensorView output, ReadOnlyTensorView topkWeights, TensorView reducedWeights)
+    private void RequireCombineShapes(ReadOnlyTensorView results, RoutingPlan plan, TensorView output, in CombineOptions options)
     {
-        long rows = plan.TotalRows[Group.Rank];
-        int columns = Layout.ColumnsOf(plan.Layout);
-        Arguments.RequireRows(results, nameof(results), rows, Options.Hidden, Options.Element, "received in the handle's dispatch");
+        long rows = plan.ResultRows(Group.Rank);
+        Arguments.RequireRows(results, nameof(results), rows, Options.Hidden, Options.Element, plan.IsFixedShape ? "the fixed shape" : "received in the handle's dispatch");
         Arguments.RequireRows(output, nameof(output), plan.Tokens, Options.Hidden, Options.Element, "tokens of the handle");
-        if (topkWeights.IsAbsent != reducedWeights.IsAbsent)
-            throw new ArgumentException("topkWeights and reducedWeights must be given together.", topkWeights.IsAbsent ? nameof(topkWeights) : nameof(reducedWeights));
-        Arguments.RequireWeights(topkWeights, nameof(topkWeights), rows, columns);
-        Arguments.RequireWeights(reducedWeights, nameof(reducedWeights), plan.Tokens, Options.TopK);
+        Arguments.RequireBias(options.Bias, nameof(options.Bias), plan.Tokens, Options);
+        Arguments.RequireBias(options.SecondBias, nameof(options.SecondBias), plan.Tokens, Options);
+        RequireChoiceWeights(options.ChoiceWeights, plan);
+        bool lacksRowWeights = options.RowWeights.IsAbsent;
+        if (lacksRowWeights != options.ReducedWeights.IsAbsent)
+        {
+            throw new ArgumentException(
+                "CombineOptions.RowWeights and CombineOptions.ReducedWeights must be given together.",
+                lacksRowWeights ? nameof(options.RowWeights) : nameof(options.ReducedWeights));
+        }
+        Arguments.RequireWeights(options.RowWeights, nameof(options.RowWeights), rows, Layout.ColumnsOf(plan.Layout));
+        Arguments.RequireWeights(options.ReducedWeights, nameof(options.ReducedWeights), plan.Tokens, Options.TopK);
+    }
+
+    private void RequireChoiceWeights(ReadOnlyTensorView weights, RoutingPlan plan)
+    {
+        if (weights.IsAbsent) return;
+        if (plan.Layout == RowLayout.RankMajor)
+            throw new ArgumentException("CombineOptions.ChoiceWeights is given, but a rank-major row stands for several choices: weight the results.", nameof(CombineOptions.ChoiceWeights));
+        if (plan.IsPreReduced)
+            throw new ArgumentException("CombineOptions.ChoiceWeights is given, but the dispatch was made with PreReduce, which adds before weights are known: weight the results.", nameof(CombineOptions.ChoiceWeights));
+        Arguments.RequireWeights(weights, nameof(CombineOptions.ChoiceWeights), plan.Tokens, Options.TopK);
     }
 
     /// <summary>The result whose memory <paramref name="results"/> is; null if it lies outside the arenas and must be copied.</summary>
@@ -110,7 +125,8 @@ public sealed unsafe partial class ExpertBuffer
         foreach (ResultState state in _liveStates)
         {
             if (state.Plan != plan || !Arguments.IsContiguous(results)) continue;
-            if (state.Rows.Offset == offset || (state.Results.Bytes > 0 && state.Results.Offset == offset)) return state;
+            if (state.Rows.Offset == offset && state.Region.Shape.Format == Layout.Format) return state;
+            if (state.Results.Bytes > 0 && state.Results.Offset == offset) return state;
         }
         throw new ArgumentException(
             $"results lies in the arena (at byte {offset}) but is neither the Rows nor the ResultRows of a result that is alive and came of the handle's plan.",
@@ -119,48 +135,38 @@ public sealed unsafe partial class ExpertBuffer
 
     /// <summary>Makes results and weights readable to the peers, and says where they lie or why they cannot be.</summary>
     private Announcement Offer(
-        long epoch,
-        ReadOnlyTensorView results,
-        byte* rows,
-        ReadOnlyTensorView topkWeights,
-        byte* weights,
-        RoutingPlan plan,
-        ResultState? state,
-        out Region copy,
-        out Region weightsCopy)
+        long epoch, RoutingPlan plan, RowMemory results, ResultState? state, byte* weights, bool hasWeights, out Region copy, out Region weightsCopy)
     {
         var site = new CallSite(Operation.Combine, CallPhase.AwaitDone, epoch);
-        long count = plan.TotalRows[Group.Rank];
-        long rowsBytes = ArenaLayout.AlignUp(count * Layout.RowBytes, ArenaLayout.LineBytes);
-        long weightsBytes = ArenaLayout.AlignUp(count * Layout.ColumnsOf(plan.Layout) * sizeof(float), ArenaLayout.LineBytes);
+        long rows = plan.SummedRows[Group.Rank];
+        bool isThere = state is not null && !plan.IsPreReduced;
+        long rowsBytes = ArenaLayout.AlignUp(rows * Layout.RowBytes, ArenaLayout.LineBytes);
+        long weightsBytes = plan.TotalRows[Group.Rank] * Layout.ColumnsOf(plan.Layout) * sizeof(float);
         copy = weightsCopy = default;
-        bool hasWeights = !topkWeights.IsAbsent;
-        bool rowsFit = state is not null || TryTake(rowsBytes, site, out copy);
-        bool fits = rowsFit && (!hasWeights || TryTake(weightsBytes, site, out weightsCopy));
+        bool rowsFit = isThere || TryTake(rowsBytes, site, out copy);
+        bool fits = rowsFit && (!hasWeights || TryTake(ArenaLayout.AlignUp(weightsBytes, ArenaLayout.LineBytes), site, out weightsCopy));
         if (fits)
         {
-            if (state is null) CopyRows(results, rows, copy);
-            if (weightsCopy.Bytes > 0) Buffer.MemoryCopy(weights, ArenaBase + weightsCopy.Offset, weightsCopy.Bytes, count * Layout.ColumnsOf(plan.Layout) * sizeof(float));
+            if (copy.Bytes > 0) BringIn(new OfferCall { Plan = plan, Results = results, Destination = ArenaBase + copy.Offset });
+            if (weightsCopy.Bytes > 0) Buffer.MemoryCopy(weights, ArenaBase + weightsCopy.Offset, weightsCopy.Bytes, weightsBytes);
         }
         return new Announcement
         {
             Epoch = epoch,
-            Signature = new CallSignature(Operation.Combine, plan.Layout, (byte)(hasWeights ? 1 : 0), 0, plan.Alignment, plan.BirthEpoch),
-            RegionOffset = state is not null ? rows - ArenaBase : copy.Offset,
-            RegionRows = count,
+            Signature = new CallSignature(
+                Operation.Combine, plan.Layout, TraitsOf(plan) | (hasWeights ? CallTraits.Weights : CallTraits.None), 0, plan.Alignment, plan.BirthEpoch, Layout.Format),
+            RegionOffset = isThere ? results.Address - (nint)ArenaBase : copy.Offset,
+            RegionRows = rows,
             WeightsOffset = weightsCopy.Offset,
             NeededBytes = fits ? 0 : rowsFit ? weightsBytes : rowsBytes,
             AvailableBytes = fits ? 0 : _pool.LongestRun(),
         };
     }
 
-    private void CopyRows(ReadOnlyTensorView results, byte* rows, Region copy)
+    private void BringIn(in OfferCall call)
     {
-        if (copy.Bytes == 0) return;
-        nint stride = Arguments.StrideBytes(results, Options.Hidden);
-        nint count = results.Length / Options.Hidden;
-        for (nint row = 0; row < count; row++)
-            Buffer.MemoryCopy(rows + (row * stride), ArenaBase + copy.Offset + (row * (nint)Layout.RowBytes), Layout.RowBytes, Layout.RowBytes);
+        if (call.Plan.IsPreReduced) _engine.SumGroups(call);
+        else _engine.CopyResults(call);
     }
 
     private void MarkRead(ResultState state, byte* rows, long epoch)

@@ -22,7 +22,7 @@ public sealed partial class ExpertBuffer
     {
         ArgumentNullException.ThrowIfNull(group);
         ArgumentNullException.ThrowIfNull(options);
-        options.Validate();
+        options.Validate(group.Size);
         ArenaLayout layout = options.LayoutFor(group.Size);
         RequireOneNode(group);
 
@@ -32,7 +32,15 @@ public sealed partial class ExpertBuffer
         TransportException? noRoom = Attempt(() => transport.RequireRoom(layout.TotalBytes, group.Size));
         await RequireSameOptionsAsync(channel, options, ct).ConfigureAwait(false);
         ArenaMemory[] arenas = await ShareArenasAsync(channel, transport, layout, noRoom, ct).ConfigureAwait(false);
-        return new ExpertBuffer(group, options, layout, arenas);
+        try
+        {
+            return new ExpertBuffer(group, options, layout, arenas);
+        }
+        catch
+        {
+            foreach (ArenaMemory arena in arenas) arena.Release();
+            throw;
+        }
     }
 
     private static void RequireOneNode(ExpertGroup group)

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using Switchyard.Arena;
 using Switchyard.Planning;
 using Switchyard.Protocol;
@@ -27,12 +26,9 @@ public sealed unsafe partial class ExpertBuffer
         long epoch = Begin();
         try
         {
-            RoutingPlan plan = Plan(x, topkIndices, topkWeights, options);
-            fixed (int* choices = _choices)
-            fixed (byte* weights = &topkWeights.Origin)
-            {
-                return Exchange(Operation.Dispatch, epoch, x, plan, choices, (float*)weights);
-            }
+            options.Validate();
+            int tokens = Arguments.RequireTokens(x, Options);
+            return Dispatch(epoch, new ScaledRows(x), Layout.Format, tokens, topkIndices, topkWeights, options);
         }
         finally
         {
@@ -41,7 +37,34 @@ public sealed unsafe partial class ExpertBuffer
     }
 
     /// <summary>
-    /// Sends rows the way an earlier dispatch sent its: the backward pass of a combine, for one. Rows travel without indices and weights. Collective.
+    /// As <see cref="Dispatch(ReadOnlyTensorView, ReadOnlyTensorView, ReadOnlyTensorView, in DispatchOptions)"/>, for rows that are quantized or
+    /// packed already: their bytes and those of their scales travel untouched. Results are combined in the buffer's element all the same.
+    /// </summary>
+    /// <param name="x">This rank's tokens and their scales.</param>
+    /// <param name="topkIndices">As above.</param>
+    /// <param name="topkWeights">As above.</param>
+    /// <param name="options">As above.</param>
+    /// <inheritdoc cref="Dispatch(ReadOnlyTensorView, ReadOnlyTensorView, ReadOnlyTensorView, in DispatchOptions)" path="/exception|/returns"/>
+    public Dispatched Dispatch(
+        ScaledRows x, ReadOnlyTensorView topkIndices, ReadOnlyTensorView topkWeights = default, in DispatchOptions options = default)
+    {
+        long epoch = Begin();
+        try
+        {
+            options.Validate();
+            int tokens = Arguments.TokensIn(topkIndices, Options);
+            RowFormat format = Arguments.RequireScaledRows(x, tokens, options.ScaleLayout);
+            return Dispatch(epoch, x, format, tokens, topkIndices, topkWeights, options);
+        }
+        finally
+        {
+            Leave();
+        }
+    }
+
+    /// <summary>
+    /// Sends rows the way an earlier dispatch sent its, with its options: the backward pass of a combine, for one. Rows travel without indices and
+    /// weights. Collective.
     /// </summary>
     /// <param name="x">As many tokens as the earlier dispatch had, tokens × hidden.</param>
     /// <param name="handle">The earlier dispatch; the same one on all ranks.</param>
@@ -54,7 +77,7 @@ public sealed unsafe partial class ExpertBuffer
         {
             RoutingPlan plan = PlanOf(handle);
             Arguments.RequireRows(x, nameof(x), plan.Tokens, Options.Hidden, Options.Element, "tokens of the handle");
-            return Exchange(Operation.CachedDispatch, epoch, x, plan, null, null);
+            return Exchange(Operation.CachedDispatch, epoch, new ScaledRows(x), Layout.Format, plan, null, null);
         }
         finally
         {
@@ -62,61 +85,93 @@ public sealed unsafe partial class ExpertBuffer
         }
     }
 
-    /// <summary>The phases of a dispatch: announce, agree, push, await.</summary>
-    private Dispatched Exchange(Operation operation, long epoch, ReadOnlyTensorView x, RoutingPlan plan, int* choices, float* weights)
+    /// <summary>As <see cref="Dispatch(ReadOnlyTensorView, DispatchHandle)"/>, for rows that are quantized or packed already.</summary>
+    /// <param name="x">As many tokens as the earlier dispatch had, and their scales.</param>
+    /// <param name="handle">As above.</param>
+    /// <inheritdoc cref="Dispatch(ReadOnlyTensorView, ReadOnlyTensorView, ReadOnlyTensorView, in DispatchOptions)" path="/exception|/returns"/>
+    public Dispatched Dispatch(ScaledRows x, DispatchHandle handle)
+    {
+        long epoch = Begin();
+        try
+        {
+            RoutingPlan plan = PlanOf(handle);
+            RowFormat format = Arguments.RequireScaledRows(x, plan.Tokens, plan.Options.ScaleLayout);
+            return Exchange(Operation.CachedDispatch, epoch, x, format, plan, null, null);
+        }
+        finally
+        {
+            Leave();
+        }
+    }
+
+    private Dispatched Dispatch(
+        long epoch, ScaledRows x, RowFormat format, int tokens, ReadOnlyTensorView topkIndices, ReadOnlyTensorView topkWeights, in DispatchOptions options)
+    {
+        RoutingPlan plan = Plan(tokens, topkIndices, topkWeights, options);
+        fixed (int* choices = _choices)
+        fixed (byte* weights = &topkWeights.Origin)
+        {
+            return Exchange(Operation.Dispatch, epoch, x, format, plan, choices, (float*)weights);
+        }
+    }
+
+    /// <summary>The phases of a dispatch: announce, agree, prepare, push, await.</summary>
+    private Dispatched Exchange(Operation operation, long epoch, ScaledRows x, RowFormat format, RoutingPlan plan, int* choices, float* weights)
     {
         bool isCached = operation == Operation.CachedDispatch;
-        Region region = Grant(plan, epoch, operation, out long capacityRows);
-        var announcement = new Announcement
-        {
-            Epoch = epoch,
-            Signature = new CallSignature(operation, plan.Layout, 0, 0, plan.Alignment, isCached ? plan.BirthEpoch : 0),
-            RegionOffset = region.Offset,
-            RegionRows = capacityRows,
-        };
+        Announcement announcement = Grant(operation, epoch, plan, format, out Region region);
         _epoch = epoch;
         _engine.Announce(announcement, plan);
         Agreement agreement = Agree(announcement, plan, region);
 
-        region = _pool.Trim(region, agreement.Regions[Group.Rank].Bytes);
+        RegionLayout received = agreement.Regions[Group.Rank];
+        region = _pool.Trim(region, received.Bytes);
         if (isCached) plan.Hold();
-        else plan.Issue(epoch);
-        ResultState state = NewState(epoch, plan, region, agreement.Regions[Group.Rank], hasMetadata: !isCached);
-        if (!isCached) MarkPadding(state);
+        else Issue(plan, epoch);
+        var receive = new ReceiveCall
+        {
+            Epoch = epoch,
+            Plan = plan,
+            RegionOffset = region.Offset,
+            Region = received,
+            HasMetadata = !isCached,
+            ZeroPadding = plan.Options.ZeroPadding,
+            Site = new CallSite(operation, CallPhase.AwaitRows, epoch),
+        };
+        ResultState state = NewState(epoch, plan, region, received, hasMetadata: !isCached);
+        _engine.Prepare(receive);
 
-        fixed (byte* rows = &x.Origin)
+        fixed (byte* rows = &x.Rows.Origin)
+        fixed (byte* scales = &x.Scales.Origin)
         {
             _engine.Push(new PushCall
             {
                 Epoch = epoch,
                 Plan = plan,
                 Agreement = agreement,
-                Rows = rows,
-                RowStrideBytes = Arguments.StrideBytes(x, Options.Hidden),
+                Rows = Arguments.Memory(rows, x.Rows, format.RowLength),
+                Scales = Arguments.Memory(scales, x.Scales, format.ScalesPerRow),
                 TopkIndices = choices,
                 TopkWeights = weights,
             });
         }
-        _engine.AwaitRows(epoch, plan, new CallSite(operation, CallPhase.AwaitRows, epoch));
+        _engine.AwaitRows(receive);
         return new Dispatched(state);
     }
 
-    /// <summary>Checks the arguments and takes this rank's choices into a plan.</summary>
-    private RoutingPlan Plan(ReadOnlyTensorView x, ReadOnlyTensorView topkIndices, ReadOnlyTensorView topkWeights, in DispatchOptions options)
+    /// <summary>Checks the choices and takes them into a plan.</summary>
+    private RoutingPlan Plan(int tokens, ReadOnlyTensorView topkIndices, ReadOnlyTensorView topkWeights, in DispatchOptions options)
     {
-        options.Validate();
-        int tokens = Arguments.RequireTokens(x, Options);
         Arguments.RequireChoices(topkIndices, tokens, Options.TopK);
         Arguments.RequireWeights(topkWeights, nameof(topkWeights), tokens, Options.TopK);
-        Arguments.CopyChoices(topkIndices, _choices.AsSpan(0, tokens * Options.TopK), Options);
+        Span<int> choices = _choices.AsSpan(0, tokens * Options.TopK);
+        Arguments.CopyChoices(topkIndices, choices, Options);
 
         RoutingPlan plan = RentPlan();
-        plan.Layout = options.Layout;
-        plan.Alignment = options.ExpertAlignment;
-        plan.Tokens = tokens;
+        plan.Begin(options, tokens);
         try
         {
-            RoutingPlanner.Count(plan, _choices, _expertMarks);
+            RoutingPlanner.Count(plan, choices, _expertMarks);
         }
         catch (ArgumentException)
         {
@@ -126,17 +181,37 @@ public sealed unsafe partial class ExpertBuffer
         return plan;
     }
 
-    /// <summary>Takes memory for what may arrive: all of the receive capacity, since the counts are not known yet.</summary>
-    private Region Grant(RoutingPlan plan, long epoch, Operation operation, out long capacityRows)
+    /// <summary>
+    /// Takes memory for what may arrive, all of the receive capacity where the counts are not known yet, and says so; or says that there is not
+    /// enough for a result of fixed shape.
+    /// </summary>
+    private Announcement Grant(Operation operation, long epoch, RoutingPlan plan, RowFormat format, out Region region)
     {
-        long padding = (long)(plan.Alignment - 1) * plan.TokensPerExpert.Length;
-        long wantedRows = operation == Operation.CachedDispatch ? plan.TotalRows[Group.Rank] : _receiveCapacity + padding;
-        long wanted = Layout.Region(wantedRows, plan.Layout).Bytes;
-        Region region = wanted == 0 ? default : _pool.Take(wanted);
+        bool isCached = operation == Operation.CachedDispatch;
+        long wantedRows = isCached ? plan.ResultRows(Group.Rank) : plan.MostRows(Group.Rank);
+        RegionShape shape = plan.ShapeOf(Group.Rank, format);
+        long wanted = new RegionLayout(wantedRows, plan.IsPreReduced ? wantedRows : 0, shape).Bytes;
+        region = wanted == 0 ? default : _pool.Take(wanted);
+        bool isTooLittle = plan.IsFixedShape && region.Bytes < wanted;
+        if (isTooLittle)
+        {
+            _pool.Return(region, region.ReadUntil);
+            region = default;
+        }
         if (region.ReadUntil > 0) _engine.AwaitDone(region.ReadUntil, new CallSite(operation, CallPhase.AwaitDone, epoch));
-        capacityRows = Math.Min(wantedRows, RegionLayout.MaxRows(region.Bytes, Layout.RowBytes, Layout.ColumnsOf(plan.Layout)));
-        return region;
+        return new Announcement
+        {
+            Epoch = epoch,
+            Signature = new CallSignature(operation, plan.Layout, TraitsOf(plan), 0, plan.Alignment, isCached ? plan.BirthEpoch : 0, format),
+            RegionOffset = region.Offset,
+            RegionRows = Math.Min(wantedRows, RegionLayout.MaxRows(region.Bytes, shape)),
+            NeededBytes = isTooLittle ? wanted : 0,
+            AvailableBytes = isTooLittle ? _pool.LongestRun() : 0,
+        };
     }
+
+    private static CallTraits TraitsOf(RoutingPlan plan) =>
+        (plan.IsFixedShape ? CallTraits.FixedShape : CallTraits.None) | (plan.IsPreReduced ? CallTraits.PreReduce : CallTraits.None);
 
     private Agreement Agree(in Announcement announcement, RoutingPlan plan, Region region)
     {
@@ -152,13 +227,20 @@ public sealed unsafe partial class ExpertBuffer
         }
     }
 
+    /// <summary>The plan is settled: counts its load.</summary>
+    private void Issue(RoutingPlan plan, long epoch)
+    {
+        plan.Issue(epoch);
+        for (int local = 0; local < plan.TokensPerExpert.Length; local++) _load[local] += plan.TokensPerExpert[local];
+    }
+
     private RoutingPlan RentPlan()
     {
         lock (_freePlans)
         {
             if (_freePlans.TryPop(out RoutingPlan? plan)) return plan;
         }
-        return new RoutingPlan(this, Layout, _placement, Group.Rank, Options.MaxTokensPerRank);
+        return new RoutingPlan(this, Layout, _placement, Group.Rank, Options.MaxTokensPerRank, _receiveCapacity);
     }
 
     private ResultState NewState(long epoch, RoutingPlan plan, Region rows, RegionLayout region, bool hasMetadata)
@@ -167,7 +249,6 @@ public sealed unsafe partial class ExpertBuffer
         state.Epoch = epoch;
         state.Plan = plan;
         state.HasMetadata = hasMetadata;
-        state.RowCount = region.Rows;
         state.Region = region;
         state.Rows = rows;
         state.Results = default;
@@ -175,23 +256,6 @@ public sealed unsafe partial class ExpertBuffer
         state.ResultsReadUntil = 0;
         _liveStates.Add(state);
         return state;
-    }
-
-    /// <summary>Gives alignment rows a source and expert of -1 and weight 0. Nobody sends them.</summary>
-    private static void MarkPadding(ResultState state)
-    {
-        RoutingPlan plan = state.Plan;
-        if (plan.Layout != RowLayout.ExpertMajor || plan.Alignment == 1) return;
-        Span<RowSource> sources = state.Metadata<RowSource>(state.Region.SourcesOffset, 1);
-        Span<int> indices = state.Metadata<int>(state.Region.IndicesOffset, 1);
-        Span<float> weights = state.Metadata<float>(state.Region.WeightsOffset, 1);
-        for (int expert = 0; expert < plan.TokensPerExpert.Length; expert++)
-        {
-            Range padding = (plan.ExpertOffsets[expert] + plan.TokensPerExpert[expert])..plan.ExpertOffsets[expert + 1];
-            sources[padding].Fill(new RowSource(-1, -1));
-            indices[padding].Fill(-1);
-            weights[padding].Clear();
-        }
     }
 
     private RoutingPlan PlanOf(DispatchHandle handle)

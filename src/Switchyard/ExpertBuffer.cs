@@ -22,7 +22,8 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
     private readonly ExpertPlacement _placement;
     private readonly int _receiveCapacity;
     private readonly int[] _choices;
-    private readonly int[] _expertMarks;
+    private readonly ExpertMarks _expertMarks;
+    private readonly long[] _load;
     private readonly Stack<RoutingPlan> _freePlans = new();
     private readonly Stack<ResultState> _freeStates = new();
     private readonly List<ResultState> _liveStates = [];
@@ -36,13 +37,14 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         Options = options;
         Layout = layout;
         _arenas = arenas;
-        _placement = new ExpertPlacement(options.Experts, group.Size);
+        _placement = options.PlacementFor(group.Size);
         _pool = new RegionPool(layout.PoolOffset, layout.PoolBytes);
         _receiveCapacity = options.ReceiveCapacityFor(group.Size);
         _choices = new int[options.MaxTokensPerRank * options.TopK];
-        _expertMarks = new int[options.Experts];
+        _expertMarks = new ExpertMarks(options.Experts);
+        _load = new long[LocalExperts.Length];
         ArenaBase = (byte*)arenas[group.Rank].Address;
-        _engine = options.Backend.ScaleUp.CreateEngine(new EngineSetup(group.Channel, layout, arenas, _receiveCapacity));
+        _engine = options.Backend.ScaleUp.CreateEngine(new EngineSetup(group.Channel, layout, arenas, options));
         _engine.Deadline = options.Deadline;
     }
 
@@ -64,12 +66,27 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         }
     }
 
-    /// <summary>The experts this rank holds: the first, and how many.</summary>
-    public (int First, int Count) LocalExperts => (_placement.FirstExpertOf(Group.Rank), _placement.ExpertsOf(Group.Rank));
+    /// <summary>The experts this rank holds, ascending: local expert i is expert LocalExperts[i].</summary>
+    public ReadOnlySpan<int> LocalExperts => _placement.ExpertsOf(Group.Rank);
+
+    /// <summary>Per local expert: the choices of it that all dispatches so far brought, cached ones not counted.</summary>
+    public ReadOnlySpan<long> CumulativeTokensPerExpert => _load;
 
     internal ArenaLayout Layout { get; }
 
     internal byte* ArenaBase { get; }
+
+    /// <summary>
+    /// How long this rank has waited for another so far, in all calls: for its announcements, rows and reading. It grows fastest for
+    /// the rank that the others wait for. May be asked at any time, by any thread.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="rank"/> is no rank of the group.</exception>
+    public TimeSpan WaitedFor(int rank)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(rank);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(rank, Group.Size);
+        return _engine.WaitedFor(rank);
+    }
 
     /// <summary>Gives the arena back. Local, idempotent, never waits for a peer; views of results must not be used any more.</summary>
     /// <exception cref="InvalidOperationException">A call is running on another thread.</exception>
@@ -105,7 +122,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
 
     internal TensorView ResultRowsOf(ResultState state)
     {
-        long bytes = ArenaLayout.AlignUp(state.RowCount * Layout.RowBytes, ArenaLayout.LineBytes);
+        long bytes = ArenaLayout.AlignUp(state.Region.Rows * Layout.RowBytes, ArenaLayout.LineBytes);
         if (state.Results.Bytes < bytes)
         {
             var site = new CallSite(Operation.None, CallPhase.AwaitDone, state.Epoch);
@@ -116,7 +133,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
             }
             state.Results = region;
         }
-        return state.View(state.Results);
+        return state.View(state.Results, Layout.Format);
     }
 
     /// <summary>Takes memory of the pool and waits until nobody reads it; takes nothing if there is not enough.</summary>

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Switchyard.Arena;
+using Switchyard.Topology;
 
 namespace Switchyard;
 
@@ -9,7 +10,10 @@ public sealed record ExpertBufferOptions
     /// <summary>Where arenas live and what moves rows, such as <c>CpuBackend.Instance</c>.</summary>
     public required ExpertBackend Backend { get; init; }
 
-    /// <summary>Experts over all ranks, 1 to <see cref="Limits.MaxExperts"/>. Rank r of R holds experts [⌊rE/R⌋, ⌊(r+1)E/R⌋).</summary>
+    /// <summary>
+    /// Experts over all ranks, 1 to <see cref="Limits.MaxExperts"/>. Rank r of R holds experts [⌊rE/R⌋, ⌊(r+1)E/R⌋), unless
+    /// <see cref="ExpertRanks"/> places them otherwise.
+    /// </summary>
     public required int Experts { get; init; }
 
     /// <summary>Experts a token chooses at most, 1 to <see cref="Limits.MaxTopK"/> and at most <see cref="Experts"/>.</summary>
@@ -21,8 +25,14 @@ public sealed record ExpertBufferOptions
     /// <summary>Tokens a rank may dispatch in one call, 1 to <see cref="Limits.MaxTokensPerRank"/>; with top-k at most <see cref="Limits.MaxRowsPerPeer"/>.</summary>
     public required int MaxTokensPerRank { get; init; }
 
-    /// <summary>The element of rows: <see cref="ElementType.BFloat16"/> or <see cref="ElementType.Single"/>.</summary>
+    /// <summary>
+    /// The element of rows that are combined, and dispatched unless they come as <see cref="ScaledRows"/>: <see cref="ElementType.BFloat16"/>,
+    /// <see cref="ElementType.Half"/> or <see cref="ElementType.Single"/>.
+    /// </summary>
     public required ElementType Element { get; init; }
+
+    /// <summary>Per expert the rank that holds it; ranks may hold any number, none too. Default: even shares in order.</summary>
+    public IReadOnlyList<int>? ExpertRanks { get; init; }
 
     /// <summary>
     /// Rows a rank may receive in one call; alignment padding comes on top. Default: ranks × <see cref="MaxTokensPerRank"/>, which
@@ -40,7 +50,50 @@ public sealed record ExpertBufferOptions
     /// <summary>How long a wait for a peer may take before the buffer breaks. Default 30 s; can be changed on the buffer.</summary>
     public TimeSpan Deadline { get; init; } = TimeSpan.FromSeconds(30);
 
-    internal void Validate()
+    /// <summary>
+    /// Threads that move this rank's rows, the caller's among them; each rank's own choice. Default: the cores this process may use, shared
+    /// between the ranks of the machine, at least 1. 1 to <see cref="Limits.MaxWorkerThreads"/>.
+    /// </summary>
+    public int? WorkerThreads { get; init; }
+
+    /// <summary>
+    /// The processors, by number, to which the worker threads beside the caller's are bound in turn; each rank's own choice. The caller's
+    /// thread stays as it is. Default: not bound.
+    /// </summary>
+    public IReadOnlyList<int>? CpuAffinity { get; init; }
+
+    /// <summary>What a buffer with these options will take, in a group of so many ranks, on each rank. Allocates nothing.</summary>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    public MemoryEstimate EstimateMemory(int ranks)
+    {
+        ExpertGroup.RequireSize(ranks, nameof(ranks));
+        Validate(ranks);
+        ArenaLayout layout = LayoutFor(ranks);
+        int capacity = ReceiveCapacityFor(ranks);
+        return new MemoryEstimate
+        {
+            ControlBytes = layout.PoolOffset,
+            PoolBytes = layout.PoolBytes,
+            ReceiveCapacity = capacity,
+            ResultBytes = new RegionLayout(capacity, 0, layout.LargestShape).Bytes,
+            HandleBytes = sizeof(int) * (long)MaxTokensPerRank * (1 + (3L * TopK)),
+        };
+    }
+
+    internal void Validate(int ranks)
+    {
+        Validate();
+        if (ExpertRanks is not { } placed) return;
+        if (placed.Count != Experts)
+            throw new ArgumentException($"ExpertBufferOptions.ExpertRanks places {placed.Count} experts; ExpertBufferOptions.Experts is {Experts}.", nameof(ExpertRanks));
+        for (int expert = 0; expert < placed.Count; expert++)
+        {
+            if ((uint)placed[expert] >= (uint)ranks)
+                throw new ArgumentOutOfRangeException(nameof(ExpertRanks), placed[expert], $"ExpertBufferOptions.ExpertRanks[{expert}] must be 0 to {ranks - 1}, a rank of the group.");
+        }
+    }
+
+    private void Validate()
     {
         if (Backend is null) throw new ArgumentException("ExpertBufferOptions.Backend is null: give CpuBackend.Instance.", nameof(Backend));
         Require(nameof(Experts), Experts, 1, Limits.MaxExperts);
@@ -48,8 +101,10 @@ public sealed record ExpertBufferOptions
         Require(nameof(Hidden), Hidden, 1, Limits.MaxHidden);
         Require(nameof(MaxTokensPerRank), MaxTokensPerRank, 1, Math.Min(Limits.MaxTokensPerRank, Limits.MaxRowsPerPeer / TopK));
         if (!Element.IsReducible())
-            throw new ArgumentOutOfRangeException(nameof(Element), Element, "ExpertBufferOptions.Element must be BFloat16 or Single.");
+            throw new ArgumentOutOfRangeException(nameof(Element), Element, "ExpertBufferOptions.Element must be BFloat16, Half or Single.");
         if (ReceiveCapacity is { } rows) Require(nameof(ReceiveCapacity), rows, 1, Limits.MaxReceiveRows);
+        if (WorkerThreads is { } threads) Require(nameof(WorkerThreads), threads, 1, Limits.MaxWorkerThreads);
+        if (CpuAffinity is { } processors) RequireUsable(processors);
         RequireDeadline(Deadline);
     }
 
@@ -63,7 +118,7 @@ public sealed record ExpertBufferOptions
     {
         if (ReceiveCapacity is { } rows) return rows;
         long tokens = (long)ranks * MaxTokensPerRank;
-        int expertsOfARank = (Experts + ranks - 1) / ranks;
+        int expertsOfARank = ExpertRanks is null ? (Experts + ranks - 1) / ranks : ExpertRanks.GroupBy(rank => rank).Max(held => held.Count());
         long most = tokens * Math.Min(TopK, expertsOfARank);
         return (int)Math.Min(Limits.MaxReceiveRows, Math.Min(most, Math.Max(tokens, 2L * MaxTokensPerRank * TopK)));
     }
@@ -71,15 +126,23 @@ public sealed record ExpertBufferOptions
     internal ArenaLayout LayoutFor(int ranks)
     {
         var shape = new ArenaLayout(ranks, Experts, TopK, Hidden, Element, poolBytes: 0);
-        long least = shape.Region(1, RowLayout.RankMajor).Bytes;
-        long budget = MemoryBudget ?? 3 * shape.Region(ReceiveCapacityFor(ranks), RowLayout.RankMajor).Bytes;
+        long least = new RegionLayout(1, 0, shape.LargestShape).Bytes;
+        long budget = MemoryBudget ?? 3 * new RegionLayout(ReceiveCapacityFor(ranks), 0, shape.LargestShape).Bytes;
         if (budget < least || budget > 1L << 46)
         {
+            string origin = MemoryBudget is null ? $" Its default is three times what ExpertBufferOptions.ReceiveCapacity = {ReceiveCapacityFor(ranks)} rows take." : "";
             throw new ArgumentOutOfRangeException(nameof(MemoryBudget), budget,
-                $"ExpertBufferOptions.MemoryBudget must be {least} bytes (one row) to {1L << 46}.");
+                $"ExpertBufferOptions.MemoryBudget must be {least} bytes (one row) to {1L << 46}.{origin}");
         }
         return new ArenaLayout(ranks, Experts, TopK, Hidden, Element, budget);
     }
+
+    internal ExpertPlacement PlacementFor(int ranks) =>
+        ExpertRanks is null ? new ExpertPlacement(Experts, ranks) : new ExpertPlacement([.. ExpertRanks], ranks);
+
+    /// <summary>The threads to use on each rank, where <paramref name="ranksHere"/> share the machine.</summary>
+    internal int WorkerThreadsFor(int ranksHere) =>
+        WorkerThreads ?? Math.Clamp(Environment.ProcessorCount / ranksHere, 1, Limits.MaxWorkerThreads);
 
     /// <summary>What all ranks must give alike, a line each.</summary>
     internal string Describe() => string.Create(CultureInfo.InvariantCulture, $"""
@@ -89,10 +152,25 @@ public sealed record ExpertBufferOptions
         Hidden={Hidden}
         MaxTokensPerRank={MaxTokensPerRank}
         Element={Element}
+        ExpertRanks={(ExpertRanks is null ? "default" : string.Join(' ', ExpertRanks))}
         ReceiveCapacity={ReceiveCapacity?.ToString(CultureInfo.InvariantCulture) ?? "default"}
         MemoryBudget={MemoryBudget?.ToString(CultureInfo.InvariantCulture) ?? "default"}
         ArenaVersion={ArenaLayout.Version}
         """);
+
+    private static void RequireUsable(IReadOnlyList<int> processors)
+    {
+        if (processors.Count == 0) throw new ArgumentException("ExpertBufferOptions.CpuAffinity is empty: name processors, or leave it null.", nameof(CpuAffinity));
+        HashSet<int> usable = ProcessorAffinity.Usable();
+        foreach (int processor in processors)
+        {
+            if (!usable.Contains(processor))
+            {
+                throw new ArgumentOutOfRangeException(nameof(CpuAffinity), processor,
+                    $"ExpertBufferOptions.CpuAffinity must name processors that this process may use: {string.Join(", ", usable.Order())}.");
+            }
+        }
+    }
 
     private static void Require(string option, int value, int least, int most, string because = "")
     {

@@ -47,8 +47,7 @@ public sealed class ExpertGroup : IAsyncDisposable, IDisposable
     /// <returns>One membership a rank, by rank.</returns>
     public static ExpertGroup[] CreateLocal(int size)
     {
-        if (size is < 1 or > Limits.MaxRanks)
-            throw new ArgumentOutOfRangeException(nameof(size), size, $"A group has 1 to {Limits.MaxRanks} ranks.");
+        RequireSize(size, nameof(size));
         return [.. LocalChannel.CreateAll(size).Select(channel => new ExpertGroup(channel))];
     }
 
@@ -97,6 +96,12 @@ public sealed class ExpertGroup : IAsyncDisposable, IDisposable
             }
         }
         AddInRankOrder(all, values.Span);
+    }
+
+    internal static void RequireSize(int size, string name)
+    {
+        if (size is < 1 or > Limits.MaxRanks)
+            throw new ArgumentOutOfRangeException(name, size, $"A group has 1 to {Limits.MaxRanks} ranks.");
     }
 
     /// <summary>Leaves the group: tells the peers, waits for nobody. Dispose the group's buffers first.</summary>

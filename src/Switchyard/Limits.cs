@@ -15,6 +15,12 @@ public static class Limits
     /// <summary>Elements of a row.</summary>
     public const int MaxHidden = 1 << 20;
 
+    /// <summary>Bytes of a row that is dispatched, and of its scales.</summary>
+    public const int MaxRowBytes = 4 * MaxHidden;
+
+    /// <summary>Threads that move rows on a rank.</summary>
+    public const int MaxWorkerThreads = 256;
+
     /// <summary>Tokens a rank may dispatch in one call.</summary>
     public const int MaxTokensPerRank = 1 << 20;
 

@@ -59,6 +59,17 @@ public readonly ref struct ReadOnlyTensorView
         return new(ref Unsafe.As<T, byte>(ref MemoryMarshal.GetReference(span)), 1, span.Length, span.Length, element);
     }
 
+    /// <summary>Views a span of elements as rows; an empty one too then tells the length of its rows.</summary>
+    /// <param name="span">The elements.</param>
+    /// <param name="rowLength">Elements in a row.</param>
+    /// <exception cref="ArgumentException">The span's length is no multiple of the row length.</exception>
+    public static ReadOnlyTensorView FromSpan<T>(ReadOnlySpan<T> span, nint rowLength)
+        where T : unmanaged
+    {
+        nint rows = TensorView.RowsIn(span.Length, rowLength);
+        return new(ref Unsafe.As<T, byte>(ref MemoryMarshal.GetReference(span)), rows, rowLength, rowLength, ElementTypes.Of<T>());
+    }
+
     /// <summary>The elements as a span; rows must be adjacent and the element type must be <typeparamref name="T"/>.</summary>
     /// <exception cref="InvalidOperationException">The view has gaps between rows, another element type, or too many elements for a span.</exception>
     public ReadOnlySpan<T> AsSpan<T>()
@@ -116,6 +127,33 @@ public readonly ref struct ReadOnlyTensorView
 
     /// <summary>Views an array.</summary>
     public static implicit operator ReadOnlyTensorView(long[]? array) => array is null ? default : FromSpan<long>(array);
+
+    /// <summary>Views a span.</summary>
+    public static implicit operator ReadOnlyTensorView(ReadOnlySpan<Half> span) => FromSpan(span);
+
+    /// <summary>Views a span.</summary>
+    public static implicit operator ReadOnlyTensorView(Span<Half> span) => FromSpan<Half>(span);
+
+    /// <summary>Views an array.</summary>
+    public static implicit operator ReadOnlyTensorView(Half[]? array) => array is null ? default : FromSpan<Half>(array);
+
+    /// <summary>Views a span.</summary>
+    public static implicit operator ReadOnlyTensorView(ReadOnlySpan<Float8E4M3> span) => FromSpan(span);
+
+    /// <summary>Views a span.</summary>
+    public static implicit operator ReadOnlyTensorView(Span<Float8E4M3> span) => FromSpan<Float8E4M3>(span);
+
+    /// <summary>Views an array.</summary>
+    public static implicit operator ReadOnlyTensorView(Float8E4M3[]? array) => array is null ? default : FromSpan<Float8E4M3>(array);
+
+    /// <summary>Views a span.</summary>
+    public static implicit operator ReadOnlyTensorView(ReadOnlySpan<byte> span) => FromSpan(span);
+
+    /// <summary>Views a span.</summary>
+    public static implicit operator ReadOnlyTensorView(Span<byte> span) => FromSpan<byte>(span);
+
+    /// <summary>Views an array.</summary>
+    public static implicit operator ReadOnlyTensorView(byte[]? array) => array is null ? default : FromSpan<byte>(array);
 
     /// <summary>Reads what could also be written.</summary>
     public static implicit operator ReadOnlyTensorView(TensorView view) =>

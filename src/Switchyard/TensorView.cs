@@ -61,6 +61,14 @@ public readonly ref struct TensorView
         return new(ref Unsafe.As<T, byte>(ref MemoryMarshal.GetReference(span)), 1, span.Length, span.Length, element);
     }
 
+    /// <inheritdoc cref="ReadOnlyTensorView.FromSpan{T}(ReadOnlySpan{T}, nint)"/>
+    public static TensorView FromSpan<T>(Span<T> span, nint rowLength)
+        where T : unmanaged
+    {
+        nint rows = RowsIn(span.Length, rowLength);
+        return new(ref Unsafe.As<T, byte>(ref MemoryMarshal.GetReference(span)), rows, rowLength, rowLength, ElementTypes.Of<T>());
+    }
+
     /// <inheritdoc cref="ReadOnlyTensorView.AsSpan"/>
     public Span<T> AsSpan<T>()
         where T : unmanaged
@@ -90,6 +98,32 @@ public readonly ref struct TensorView
 
     /// <summary>Views an array.</summary>
     public static implicit operator TensorView(float[]? array) => array is null ? default : FromSpan<float>(array);
+
+    /// <summary>Views a span.</summary>
+    public static implicit operator TensorView(Span<Half> span) => FromSpan(span);
+
+    /// <summary>Views an array.</summary>
+    public static implicit operator TensorView(Half[]? array) => array is null ? default : FromSpan<Half>(array);
+
+    /// <summary>Views a span.</summary>
+    public static implicit operator TensorView(Span<Float8E4M3> span) => FromSpan(span);
+
+    /// <summary>Views an array.</summary>
+    public static implicit operator TensorView(Float8E4M3[]? array) => array is null ? default : FromSpan<Float8E4M3>(array);
+
+    /// <summary>Views a span.</summary>
+    public static implicit operator TensorView(Span<byte> span) => FromSpan(span);
+
+    /// <summary>Views an array.</summary>
+    public static implicit operator TensorView(byte[]? array) => array is null ? default : FromSpan<byte>(array);
+
+    internal static nint RowsIn(nint length, nint rowLength)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(rowLength);
+        if (length % rowLength != 0)
+            throw new ArgumentException($"A span of {length} elements does not hold whole rows of {rowLength}.", nameof(length));
+        return length / rowLength;
+    }
 
     internal static void RequireElement<T>(ElementType element)
         where T : unmanaged

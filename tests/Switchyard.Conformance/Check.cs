@@ -20,29 +20,97 @@ public static class Check
     }
 
     /// <summary>Holds what a rank received against the reference: rows, sources, indices, weights, counts.</summary>
-    public static void Received<T>(List<ReferenceRow<T>> expected, in Dispatched actual, bool hasMetadata)
+    public static void Received<T>(List<ReferenceRow<T>> expected, in Dispatched actual, Shape shape, bool hasMetadata)
         where T : unmanaged
     {
-        Assert.Equal(expected.Count, actual.RowCount);
-        int columns = expected.Count == 0 ? 0 : expected[0].Indices.Length;
+        Assert.True(actual.Scales.IsAbsent);
         for (int row = 0; row < expected.Count; row++)
         {
             if (expected[row].Elements is { } elements) Equal(elements, (ReadOnlySpan<T>)actual.Rows.Row<T>(row), $"row {row}");
-            if (!hasMetadata) continue;
-            Assert.Equal(expected[row].Source, actual.Sources[row]);
-            Equal(expected[row].Indices, actual.TopkIndices.Slice(row * columns, columns), $"indices of row {row}");
-            Equal(expected[row].Weights, (ReadOnlySpan<float>)actual.TopkWeights.Slice(row * columns, columns), $"weights of row {row}");
+            else if (shape.ZeroPadding) Equal(new T[shape.Hidden], (ReadOnlySpan<T>)actual.Rows.Row<T>(row), $"padding row {row}");
         }
+        MetadataAgrees(expected, actual, shape, hasMetadata);
+    }
+
+    /// <summary>As above, for packed rows and their scales.</summary>
+    internal static void ReceivedScaled(List<ReferenceRow<byte>> expected, in Dispatched actual, Shape shape, ScaledFormat format, bool hasMetadata)
+    {
+        for (int row = 0; row < expected.Count; row++)
+        {
+            byte[]? bytes = expected[row].Elements ?? (shape.ZeroPadding ? new byte[format.RowBytes + format.ScaleBytes] : null);
+            if (bytes is null) continue;
+            Equal(bytes.AsSpan(0, format.RowBytes), RowBytes(actual.Rows, row), $"row {row}");
+            Equal(bytes.AsSpan(format.RowBytes), ScalesOf(actual.Scales, row, shape.ScaleLayout), $"scales of row {row}");
+        }
+        MetadataAgrees(expected, actual, shape, hasMetadata);
+    }
+
+    private static void MetadataAgrees<T>(List<ReferenceRow<T>> expected, in Dispatched actual, Shape shape, bool hasMetadata)
+    {
+        int columns = shape.Layout == RowLayout.RankMajor ? shape.TopK : 1;
+        if (!shape.FixedShape) Assert.Equal(expected.Count, actual.RowCount);
         if (!hasMetadata)
         {
             Dispatched cached = actual;
             Assert.Throws<InvalidOperationException>(() => cached.Sources.Length);
         }
-        CountsAgree(expected, actual);
+        for (int row = 0; hasMetadata && row < actual.RowCount; row++)
+        {
+            bool isThere = row < expected.Count;
+            Assert.Equal(isThere ? expected[row].Source : new RowSource(-1, -1), actual.Sources[row]);
+            Equal(isThere ? expected[row].Indices : [.. Enumerable.Repeat(-1, columns)], actual.TopkIndices.Slice(row * columns, columns), $"indices of row {row}");
+            Equal(isThere ? expected[row].Weights : new float[columns], (ReadOnlySpan<float>)actual.TopkWeights.Slice(row * columns, columns), $"weights of row {row}");
+        }
+        if (shape.FixedShape) FixedCountsAgree(expected, actual, shape, hasMetadata);
+        else CountsAgree(expected, actual);
+    }
+
+    private static void FixedCountsAgree<T>(List<ReferenceRow<T>> expected, in Dispatched actual, Shape shape, bool hasMetadata)
+    {
+        Dispatched result = actual;
+        Assert.Throws<InvalidOperationException>(() => result.TokensPerExpert.Length);
+        if (!hasMetadata)
+        {
+            Assert.Throws<InvalidOperationException>(() => result.Counts.Length);
+            return;
+        }
+        ReadOnlySpan<int> counts = actual.Counts.AsSpan<int>();
+        int experts = (counts.Length - 2) / 2;
+        Assert.Equal(RankContext.WorstRows(shape) + ((shape.Alignment - 1) * experts), actual.RowCount);
+        Assert.Equal(expected.Count, counts[0]);
+        for (int expert = 0; expert < experts; expert++)
+        {
+            Assert.Equal(expected.Sum(row => row.Indices.Count(index => index == expert)), counts[1 + expert]);
+            int first = expected.FindIndex(row => row.Indices[0] == expert);
+            if (shape.Layout == RowLayout.ExpertMajor && first >= 0) Assert.Equal(first, counts[1 + experts + expert]);
+        }
+        Assert.Equal(shape.Layout == RowLayout.ExpertMajor ? expected.Count : 0, counts[^1]);
+    }
+
+    private static ReadOnlySpan<byte> RowBytes(TensorView rows, int row) => rows.Element switch
+    {
+        ElementType.Float8E4M3 => MemoryMarshal.AsBytes(rows.Row<Float8E4M3>(row)),
+        ElementType.Half => MemoryMarshal.AsBytes(rows.Row<Half>(row)),
+        ElementType.Single => MemoryMarshal.AsBytes(rows.Row<float>(row)),
+        ElementType.Int32 => MemoryMarshal.AsBytes(rows.Row<int>(row)),
+        _ => rows.Row<byte>(row),
+    };
+
+    private static byte[] ScalesOf(TensorView scales, int row, ScaleLayout layout)
+    {
+        if (scales.IsAbsent) return [];
+        if (layout == ScaleLayout.RowMajor) return RowBytes(scales, row).ToArray();
+        int size = scales.Element.SizeInBytes();
+        Assert.Equal(0, scales.RowStride * size % 16);
+        var bytes = new byte[scales.Rows * size];
+        for (int scale = 0; scale < scales.Rows; scale++) RowBytes(scales, scale).Slice(row * size, size).CopyTo(bytes.AsSpan(scale * size));
+        return bytes;
     }
 
     private static void CountsAgree<T>(List<ReferenceRow<T>> expected, in Dispatched actual)
     {
+        Dispatched result = actual;
+        Assert.Throws<InvalidOperationException>(() => result.Counts.Length);
         for (int expert = 0; expert < actual.TokensPerExpert.Length; expert++)
             Assert.Equal(expected.Sum(row => row.Indices.Count(index => index == expert)), actual.TokensPerExpert[expert]);
         for (int rank = 0; rank < actual.RowsPerSource.Length; rank++)

@@ -12,54 +12,17 @@ internal static class ExchangeScenarios
 
     public static Scenario[] All =>
     [
-        new("exchange-bfloat16", RandomShapesAsync<BFloat16>),
-        new("exchange-single", RandomShapesAsync<float>),
+        new("exchange-bfloat16", rank => RandomShapesAsync<BFloat16>(rank, Exchange.Run<BFloat16>)),
+        new("exchange-half", rank => RandomShapesAsync<Half>(rank, Exchange.Run<Half>)),
+        new("exchange-single", rank => RandomShapesAsync<float>(rank, Exchange.Run<float>)),
+        new("exchange-scaled-rows", rank => RandomShapesAsync<BFloat16>(rank, Exchange.RunScaled<BFloat16>)),
         new("determinism", SameBitsWhateverTheTimingAsync),
         new("views", StridedAndWideArgumentsAsync),
+        new("load", LoadOfTheExpertsAddsUpAsync),
+        new("straggler", WaitsAreCountedForTheRankThatIsLateAsync),
     ];
 
-    /// <summary>One exchange with every way of handing over results.</summary>
-    public static void Exchange<T>(RankContext rank, ExpertBuffer buffer, Shape shape, Random random)
-        where T : unmanaged
-    {
-        ReferenceTokens<T>[] tokens = Workload.Draw<T>(random, shape);
-        ReferenceExchange reference = shape.Reference();
-        List<ReferenceRow<T>>[] received = reference.Dispatch(tokens);
-        T[][][] results = [.. received.Select(rows => Workload.DrawRows<T>(random, rows.Count, shape.Hidden))];
-        float[][][] weights = [.. received.Select(rows => rows.Select(row => row.Weights.Select(w => w * random.NextSingle()).ToArray()).ToArray())];
-        int memory = random.Next(3);
-        bool withWeights = random.Next(2) == 0;
-        ReferenceTokens<T> mine = tokens[rank.Rank];
-        int[] choices = Workload.Flat(mine.Choices);
-
-        ReadOnlyTensorView x = ReadOnlyTensorView.FromSpan<T>(Workload.Flat(mine.X));
-        using Dispatched d = random.Next(2) == 0
-            ? buffer.Dispatch(x, choices, Workload.Flat(mine.Weights), shape.Options)
-            : buffer.Dispatch(x, choices.Select(choice => (long)choice).ToArray(), Workload.Flat(mine.Weights), shape.Options);
-        Check.Received(received[rank.Rank], d, hasMetadata: true);
-
-        T[] output = Workload.Poisoned<T>(mine.X.Length * shape.Hidden);
-        float[] reduced = Workload.Poisoned<float>(mine.X.Length * shape.TopK);
-        ReadOnlyTensorView resultRows = PlaceResults(d, Workload.Flat(results[rank.Rank]), memory);
-        if (withWeights) buffer.Combine(resultRows, d.Handle, TensorView.FromSpan<T>(output), Workload.Flat(weights[rank.Rank]), reduced);
-        else buffer.Combine(resultRows, d.Handle, TensorView.FromSpan<T>(output));
-
-        T[][] sums = reference.Combine(tokens, received, results, shape.Hidden)[rank.Rank];
-        Check.Equal<T>(Workload.Flat(sums), output, "combined");
-        if (withWeights) Check.Equal<float>(Workload.Flat(reference.CombineWeights(tokens, received, weights)[rank.Rank]), reduced, "reduced weights");
-        if (random.Next(2) == 0) d.Handle.Dispose();
-    }
-
-    private static ReadOnlyTensorView PlaceResults<T>(in Dispatched d, T[] results, int memory)
-        where T : unmanaged
-    {
-        if (memory == 0) return ReadOnlyTensorView.FromSpan<T>(results);
-        TensorView place = memory == 1 ? d.Rows : d.ResultRows;
-        results.CopyTo(place.AsSpan<T>());
-        return place;
-    }
-
-    private static async Task RandomShapesAsync<T>(RankContext rank)
+    private static async Task RandomShapesAsync<T>(RankContext rank, Action<RankContext, ExpertBuffer, Shape, Random> exchange)
         where T : unmanaged
     {
         Random random = rank.SharedRandom();
@@ -67,7 +30,7 @@ internal static class ExchangeScenarios
         {
             Shape shape = Shape.Draw(random, rank.Group.Size);
             using ExpertBuffer buffer = await rank.CreateAsync<T>(shape);
-            for (int call = 0; call < CallsAShape; call++) Exchange<T>(rank, buffer, shape, random);
+            for (int call = 0; call < CallsAShape; call++) exchange(rank, buffer, shape, random);
             await rank.Group.BarrierAsync();
         }
     }
@@ -101,6 +64,51 @@ internal static class ExchangeScenarios
         else if (what < 6) Thread.Yield();
     }
 
+    /// <summary>The load counts every dispatch but cached ones, on experts placed anywhere.</summary>
+    private static async Task LoadOfTheExpertsAddsUpAsync(RankContext rank)
+    {
+        Random random = rank.SharedRandom();
+        var shape = new Shape(rank.Group.Size, 11, 3, 8, 7, RowLayout.ExpertMajor, 4, Routing.SomeNone)
+        {
+            ExpertRanks = [.. Enumerable.Range(0, 11).Select(_ => random.Next(rank.Group.Size))],
+        };
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        Assert.Equal(shape.Reference().ExpertsOf(rank.Rank), buffer.LocalExperts);
+        long[] load = new long[buffer.LocalExperts.Length];
+        for (int call = 0; call < 5; call++)
+        {
+            ReferenceTokens<float>[] tokens = Workload.Draw<float>(random, shape);
+            ReferenceTokens<float> mine = tokens[rank.Rank];
+            for (int local = 0; local < load.Length; local++)
+                load[local] += tokens.Sum(each => each.Choices.Sum(choices => choices.Count(expert => expert == buffer.LocalExperts[local])));
+            using Dispatched d = buffer.Dispatch(Workload.Flat(mine.X), Workload.Flat(mine.Choices), default, shape.Options);
+            buffer.Dispatch(Workload.Flat(mine.X), d.Handle).Dispose();
+            Assert.Equal(load, buffer.CumulativeTokensPerExpert);
+        }
+        await rank.Group.BarrierAsync();
+    }
+
+    /// <summary>The others wait for a rank that is late, and for nobody else as long.</summary>
+    private static async Task WaitsAreCountedForTheRankThatIsLateAsync(RankContext rank)
+    {
+        int late = rank.Group.Size - 1;
+        var shape = new Shape(rank.Group.Size, 4, 1, 8, 2, RowLayout.RankMajor, 1, Routing.Uniform);
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        Assert.Equal(TimeSpan.Zero, buffer.WaitedFor(rank.Rank));
+        for (int call = 0; call < 4; call++)
+        {
+            // Longer than a crowded machine keeps a rank from running.
+            if (rank.Rank == late) await Task.Delay(200);
+            buffer.Dispatch(Array.Empty<float>(), Array.Empty<int>()).Dispose();
+        }
+        if (rank.Rank != late)
+        {
+            Assert.InRange(buffer.WaitedFor(late), TimeSpan.FromMilliseconds(500), TimeSpan.FromSeconds(30));
+            for (int other = 0; other < late; other++) Assert.True(buffer.WaitedFor(other) < buffer.WaitedFor(late));
+        }
+        await rank.Group.BarrierAsync();
+    }
+
     /// <summary>Rows a stride apart, and pointers instead of spans.</summary>
     private static async Task StridedAndWideArgumentsAsync(RankContext rank)
     {
@@ -117,7 +125,7 @@ internal static class ExchangeScenarios
         using Dispatched d = buffer.Dispatch(
             ReadOnlyTensorView.FromPointer(pinnedX.Address, mine.X.Length, shape.Hidden, Stride, ElementType.Single), Workload.Flat(mine.Choices));
         List<ReferenceRow<float>>[] received = shape.Reference().Dispatch([.. tokens.Select(each => each with { Weights = [.. each.Weights.Select(w => w.Select(_ => 1f).ToArray())] })]);
-        Check.Received(received[rank.Rank], d, hasMetadata: true);
+        Check.Received(received[rank.Rank], d, shape, hasMetadata: true);
         float[] results = Spread([.. received[rank.Rank].Select(row => row.Elements!)], Stride);
         using var pinnedResults = new Pinned(results);
         buffer.Combine(

@@ -1,3 +1,6 @@
+using System.Runtime.InteropServices;
+using Switchyard.Arena;
+
 namespace Switchyard.Conformance;
 
 /// <summary>What a rank has to run a scenario with.</summary>
@@ -14,18 +17,27 @@ public sealed record RankContext(ExpertGroup Group, ExpertBackend Backend, int S
     /// <summary>Draws differently on each rank.</summary>
     public Random OwnRandom() => new((Seed * 131) + Rank);
 
-    /// <summary>Makes a buffer; unless told otherwise with room for whatever the shape can bring, eight times.</summary>
-    public Task<ExpertBuffer> CreateAsync<T>(Shape shape, int? capacity = null, long? budget = null)
+    /// <summary>
+    /// Makes a buffer; unless told otherwise with room for whatever the shape can bring, eight times. Its pool is poisoned: what nobody wrote shows.
+    /// </summary>
+    public async Task<ExpertBuffer> CreateAsync<T>(Shape shape, int? capacity = null, long? budget = null)
         where T : unmanaged
     {
         int rows = capacity ?? WorstRows(shape);
-        return ExpertBuffer.CreateAsync(Group, Options<T>(shape) with { ReceiveCapacity = rows, MemoryBudget = budget ?? (8 * RegionBytes<T>(shape, rows)) });
+        ExpertBuffer buffer = await ExpertBuffer.CreateAsync(Group, Options<T>(shape) with { ReceiveCapacity = rows, MemoryBudget = budget ?? (8 * RegionBytes<T>(shape, rows)) });
+        Poison(buffer);
+        await Group.BarrierAsync();
+        return buffer;
     }
 
-    /// <summary>What a result of so many rows takes in the pool.</summary>
+    /// <summary>What a result of so many rows takes in the pool at most: rows may be packed ones that are longer than those of the buffer.</summary>
     public long RegionBytes<T>(Shape shape, int rows)
-        where T : unmanaged =>
-        Options<T>(shape).LayoutFor(shape.Ranks).Region(rows + ((shape.Alignment - 1) * shape.Experts), RowLayout.RankMajor).Bytes;
+        where T : unmanaged
+    {
+        long most = rows + ((shape.Alignment - 1) * shape.Experts);
+        RegionShape largest = Options<T>(shape).LayoutFor(shape.Ranks).LargestShape;
+        return new RegionLayout(most, most, largest with { GroupColumns = shape.TopK, CountWords = 2 + (2 * shape.Experts) }).Bytes + (most * ScaledFormat.MostBytes);
+    }
 
     public static int WorstRows(Shape shape) => shape.Ranks * shape.MaxTokens * shape.TopK;
 
@@ -37,8 +49,13 @@ public sealed record RankContext(ExpertGroup Group, ExpertBackend Backend, int S
             TopK = shape.TopK,
             Hidden = shape.Hidden,
             MaxTokensPerRank = shape.MaxTokens,
-            Element = typeof(T) == typeof(BFloat16) ? ElementType.BFloat16 : ElementType.Single,
+            Element = ElementTypes.Of<T>(),
+            ExpertRanks = shape.ExpertRanks,
+            WorkerThreads = shape.WorkerThreads,
         };
+
+    private static unsafe void Poison(ExpertBuffer buffer) =>
+        NativeMemory.Fill(buffer.ArenaBase + buffer.Layout.PoolOffset, (nuint)buffer.Layout.PoolBytes, 0xA5);
 }
 
 /// <summary>A program that all ranks run and that throws where something is wrong. Known by name, so that another process can run it.</summary>

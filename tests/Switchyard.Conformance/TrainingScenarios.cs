@@ -29,7 +29,7 @@ internal static class TrainingScenarios
             for (int layer = Layers - 1; layer >= 0; layer--)
             {
                 (Dispatched result, ReferenceTokens<float>[] tokens, List<ReferenceRow<float>>[] received) = kept[layer];
-                Check.Received(received[rank.Rank], result, hasMetadata: true);
+                Check.Received(received[rank.Rank], result, shape, hasMetadata: true);
                 Backward(rank, buffer, shape, random, result, tokens, received);
             }
             await rank.Group.BarrierAsync();
@@ -42,10 +42,10 @@ internal static class TrainingScenarios
         List<ReferenceRow<float>>[] received = shape.Reference().Dispatch(tokens);
         ReferenceTokens<float> mine = tokens[rank.Rank];
         Dispatched d = buffer.Dispatch(Workload.Flat(mine.X), Workload.Flat(mine.Choices), Workload.Flat(mine.Weights), shape.Options);
-        Check.Received(received[rank.Rank], d, hasMetadata: true);
+        Check.Received(received[rank.Rank], d, shape, hasMetadata: true);
         float[][][] results = [.. received.Select(rows => Workload.DrawRows<float>(random, rows.Count, shape.Hidden))];
         float[] output = Workload.Poisoned<float>(mine.X.Length * shape.Hidden);
-        buffer.Combine(Workload.Flat(results[rank.Rank]), d.Handle, output);
+        buffer.Combine(Workload.Lengthened(Workload.Flat(results[rank.Rank]), d.RowCount * shape.Hidden), d.Handle, output);
         Check.Equal<float>(Workload.Flat(shape.Reference().Combine(tokens, received, results, shape.Hidden)[rank.Rank]), output, "forward");
         return (d, tokens, received);
     }
@@ -59,7 +59,7 @@ internal static class TrainingScenarios
         DispatchHandle handle = forward.Handle;
         using (Dispatched g = buffer.Dispatch(Workload.Flat(gradients[rank.Rank].X), handle))
         {
-            Check.Received(expected[rank.Rank], g, hasMetadata: false);
+            Check.Received(expected[rank.Rank], g, shape, hasMetadata: false);
             forward.Dispose();
             Assert.Throws<ObjectDisposedException>(() => forward.RowCount);
             Workload.Flat(results[rank.Rank]).CopyTo(g.ResultRows.AsSpan<float>());
@@ -89,7 +89,7 @@ internal static class TrainingScenarios
             ReferenceTokens<BFloat16> mine = tokens[rank.Rank];
             BFloat16[] output = Workload.Poisoned<BFloat16>(mine.X.Length * shape.Hidden);
             Dispatched d = buffer.Dispatch(Workload.Flat(mine.X), Workload.Flat(mine.Choices), Workload.Flat(mine.Weights), shape.Options);
-            Check.Received(received[rank.Rank], d, hasMetadata: true);
+            Check.Received(received[rank.Rank], d, shape, hasMetadata: true);
             Workload.Flat(results[rank.Rank]).CopyTo(d.Rows.AsSpan<BFloat16>());
             if (dawdle.Next(4) == 0) Thread.Sleep(1);
             buffer.Combine(d.Rows, d.Handle, output);
@@ -106,8 +106,8 @@ internal static class TrainingScenarios
         using ExpertBuffer second = await rank.CreateAsync<BFloat16>(other);
         for (int call = 0; call < 3; call++)
         {
-            ExchangeScenarios.Exchange<BFloat16>(rank, second, other, random);
-            ExchangeScenarios.Exchange<float>(rank, first, one, random);
+            Exchange.Run<BFloat16>(rank, second, other, random);
+            Exchange.Run<float>(rank, first, one, random);
         }
         ReferenceTokens<float>[] tokens = Workload.Draw<float>(random, one);
         using Dispatched d = first.Dispatch(Workload.Flat(tokens[rank.Rank].X), Workload.Flat(tokens[rank.Rank].Choices));

@@ -3,47 +3,18 @@ using Switchyard.Reference;
 
 namespace Switchyard.Conformance;
 
-/// <summary>How random choices fall on experts.</summary>
-public enum Routing
-{
-    Uniform,
-    AllToOneExpert,
-    NoChoices,
-    SomeNone,
-}
-
-/// <summary>A shape to exercise.</summary>
-public sealed record Shape(int Ranks, int Experts, int TopK, int Hidden, int MaxTokens, RowLayout Layout, int Alignment, Routing Routing)
-{
-    /// <summary>A random shape that leans towards the odd: prime hidden sizes, fewer experts than ranks, tiny batches.</summary>
-    public static Shape Draw(Random random, int ranks)
-    {
-        int experts = Pick(random, 1, 2, 3, 5, 8, 16, 37);
-        RowLayout layout = random.Next(2) == 0 ? RowLayout.RankMajor : RowLayout.ExpertMajor;
-        return new Shape(
-            ranks,
-            experts,
-            TopK: Math.Min(experts, Pick(random, 1, 2, 3, 6, 8)),
-            Hidden: Pick(random, 1, 3, 7, 16, 31, 33, 64, 129, 1000),
-            MaxTokens: Pick(random, 1, 2, 5, 17, 40),
-            layout,
-            Alignment: layout == RowLayout.ExpertMajor ? Pick(random, 1, 1, 2, 4, 7, 16) : 1,
-            Pick(random, Routing.Uniform, Routing.Uniform, Routing.SomeNone, Routing.AllToOneExpert, Routing.NoChoices));
-    }
-
-    public ReferenceExchange Reference() => new(Ranks, Experts, Layout, Alignment);
-
-    public DispatchOptions Options => new() { Layout = Layout, ExpertAlignment = Alignment };
-
-    private static T Pick<T>(Random random, params T[] values) => values[random.Next(values.Length)];
-}
-
 /// <summary>Every rank's tokens for one call: the same on all ranks that draw from the same seed.</summary>
 public static class Workload
 {
     public static ReferenceTokens<T>[] Draw<T>(Random random, Shape shape)
+        where T : unmanaged => Draw<T>(random, shape, shape.Hidden);
+
+    /// <param name="random">Decides.</param>
+    /// <param name="shape">The shape.</param>
+    /// <param name="rowLength">Elements of a row, where that is not hidden.</param>
+    public static ReferenceTokens<T>[] Draw<T>(Random random, Shape shape, int rowLength)
         where T : unmanaged =>
-        [.. Enumerable.Range(0, shape.Ranks).Select(_ => DrawRank<T>(random, shape, TokensOf(random, shape)))];
+        [.. Enumerable.Range(0, shape.Ranks).Select(_ => DrawRank<T>(random, shape, TokensOf(random, shape), rowLength))];
 
     public static T[][] DrawRows<T>(Random random, int rows, int hidden)
         where T : unmanaged =>
@@ -60,11 +31,23 @@ public static class Workload
         return values;
     }
 
-    private static ReferenceTokens<T> DrawRank<T>(Random random, Shape shape, int tokens)
+    /// <summary>Values, then poison: in a fixed shape, rows that did not come have no results.</summary>
+    public static T[] Lengthened<T>(T[] values, int length)
+        where T : unmanaged
+    {
+        T[] whole = Poisoned<T>(length);
+        values.CopyTo(whole, 0);
+        return whole;
+    }
+
+    private static ReferenceTokens<T> DrawRank<T>(Random random, Shape shape, int tokens, int rowLength)
         where T : unmanaged => new(
-            DrawRows<T>(random, tokens, shape.Hidden),
+            DrawRows<T>(random, tokens, rowLength),
             [.. Enumerable.Range(0, tokens).Select(_ => Choices(random, shape))],
-            [.. Enumerable.Range(0, tokens).Select(_ => Enumerable.Range(0, shape.TopK).Select(_ => random.NextSingle() + 0.01f).ToArray())]);
+            DrawWeights(random, tokens, shape.TopK));
+
+    public static float[][] DrawWeights(Random random, int rows, int columns) =>
+        [.. Enumerable.Range(0, rows).Select(_ => Enumerable.Range(0, columns).Select(_ => random.NextSingle() + 0.01f).ToArray())];
 
     private static int TokensOf(Random random, Shape shape) => random.Next(4) switch
     {
@@ -105,9 +88,11 @@ public static class Workload
             0 => 0,
             1 => -0f,
             2 => 1e-40f,
-            3 => 3e37f * (random.NextSingle() - 0.5f),
+            3 => (typeof(T) == typeof(Half) ? 1e5f : 3e37f) * (random.NextSingle() - 0.5f),
             _ => (random.NextSingle() - 0.5f) * MathF.Pow(2, random.Next(-8, 9)),
         };
+        if (typeof(T) == typeof(byte)) return (T)(object)(byte)random.Next(256);
+        if (typeof(T) == typeof(Half)) return (T)(object)(Half)value;
         return typeof(T) == typeof(BFloat16) ? (T)(object)BFloat16.FromSingle(value) : (T)(object)value;
     }
 }

@@ -7,8 +7,8 @@ using Switchyard.Litmus;
 (string Name, bool IsControl, IRace Race)[] races =
 [
     ("publish: rows, then flag", false, new PublishRace(Publish.PlainStores)),
-    ("publish: non-temporal rows, fence, flag", false, new PublishRace(Publish.NonTemporalFenced)),
-    ("publish, broken: non-temporal rows, flag without fence", true, new PublishRace(Publish.NonTemporalUnfenced)),
+    ("publish: streamed rows, fence, flag", false, new PublishRace(Publish.StreamedFenced)),
+    ("publish, broken: streamed rows, flag without fence", true, new PublishRace(Publish.StreamedUnfenced)),
     ("sleep: doorbell as the protocol uses it", false, new SleepRace(Fences.Both)),
     ("sleep, broken: writer does not fence", true, new SleepRace(Fences.SleeperOnly)),
     ("sleep, broken: sleeper does not fence", true, new SleepRace(Fences.WriterOnly)),

@@ -1,7 +1,6 @@
-using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 using Switchyard.Arena;
 using Switchyard.Cpu;
+using Switchyard.Cpu.Vectors;
 using Switchyard.Protocol;
 
 namespace Switchyard.Litmus;
@@ -9,8 +8,8 @@ namespace Switchyard.Litmus;
 internal enum Publish
 {
     PlainStores,
-    NonTemporalFenced,
-    NonTemporalUnfenced,
+    StreamedFenced,
+    StreamedUnfenced,
 }
 
 /// <summary>A row and then its arrival word, through two mappings of an arena as two processes have them. Forbidden: the word with an older row.</summary>
@@ -38,9 +37,9 @@ internal sealed unsafe class PublishRace : IRace
         fixed (long* source = _row)
         {
             if (_how == Publish.PlainStores) Buffer.MemoryCopy(source, row, RowBytes, RowBytes);
-            else CopyNonTemporal((byte*)source, row);
+            else RowCopy.Streaming((byte*)source, row, RowBytes, VectorWidths.Best);
         }
-        if (_how == Publish.NonTemporalFenced) Sse.StoreFence();
+        if (_how == Publish.StreamedFenced) RowCopy.Fence();
         Volatile.Write(ref *ArrivalIn(_peers), new EpochWord(round, 1).Bits);
     }
 
@@ -58,9 +57,4 @@ internal sealed unsafe class PublishRace : IRace
     public bool IsForbidden(long round) => _sawOlder;
 
     private ulong* ArrivalIn(SharedMemory arena) => (ulong*)((byte*)arena.Address + _layout.ArrivalOf(0));
-
-    private static void CopyNonTemporal(byte* source, byte* destination)
-    {
-        for (int i = 0; i < RowBytes; i += Vector128<byte>.Count) Vector128.Load(source + i).StoreAlignedNonTemporal(destination + i);
-    }
 }

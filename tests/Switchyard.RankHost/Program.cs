@@ -10,7 +10,13 @@ int seed = int.Parse(args[1], CultureInfo.InvariantCulture);
 try
 {
     using ExpertGroup group = await ExpertGroup.JoinAsync(ExpertGroupOptions.FromEnvironment());
-    await (scenario == RunUntilLost.Name ? new Scenario(scenario, RunUntilLost.RunAsync) : Scenario.All[scenario]).RunAsync(new RankContext(group, CpuBackend.Instance, seed));
+    Func<RankContext, Task> run = scenario switch
+    {
+        RunUntilLost.Name => RunUntilLost.RunAsync,
+        MillionSteps.Name => MillionSteps.RunAsync,
+        _ => Scenario.All[scenario].RunAsync,
+    };
+    await run(new RankContext(group, CpuBackend.Instance, seed));
     return 0;
 }
 #pragma warning disable CA1031 // Whatever it is, the test that started this process must see it.

@@ -10,18 +10,20 @@ public class AllocationTests
     private const int Steps = 2000;
 
     [Theory]
-    [InlineData(RowLayout.RankMajor)]
-    [InlineData(RowLayout.ExpertMajor)]
-    public async Task A_step_allocates_nothing(RowLayout layout)
+    [InlineData(RowLayout.RankMajor, false)]
+    [InlineData(RowLayout.ExpertMajor, false)]
+    [InlineData(RowLayout.ExpertMajor, true)]
+    public async Task A_step_allocates_nothing(RowLayout layout, bool preReduce)
     {
+        var options = new DispatchOptions { Layout = layout, PreReduce = preReduce };
         long[] allocated = new long[Ranks];
         Task[] ranks = [.. ExpertGroup.CreateLocal(Ranks).Select(group => Task.Factory.StartNew(
-            () => allocated[group.Rank] = AllocatedBySteps(group, layout), TestContext.Current.CancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
+            () => allocated[group.Rank] = AllocatedBySteps(group, options), TestContext.Current.CancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
         await Task.WhenAll(ranks);
         Assert.Equal(new long[Ranks], allocated);
     }
 
-    private static long AllocatedBySteps(ExpertGroup group, RowLayout layout)
+    private static long AllocatedBySteps(ExpertGroup group, DispatchOptions options)
     {
         using ExpertGroup member = group;
         using ExpertBuffer buffer = ExpertBuffer.CreateAsync(group, new ExpertBufferOptions
@@ -36,19 +38,19 @@ public class AllocationTests
         BFloat16[] x = new BFloat16[16 * 32], output = new BFloat16[16 * 32];
         int[] choices = [.. Enumerable.Range(0, 32).Select(choice => choice * 3 % 8)];
         float[] weights = new float[32], reduced = new float[32];
-        for (int step = 0; step < 100; step++) Step(buffer, layout, x, choices, weights, output, reduced);
+        for (int step = 0; step < 100; step++) Step(buffer, options, x, choices, weights, output, reduced);
         group.BarrierAsync().GetAwaiter().GetResult();
         long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int step = 0; step < Steps; step++) Step(buffer, layout, x, choices, weights, output, reduced);
+        for (int step = 0; step < Steps; step++) Step(buffer, options, x, choices, weights, output, reduced);
         return GC.GetAllocatedBytesForCurrentThread() - before;
     }
 
-    private static void Step(ExpertBuffer buffer, RowLayout layout, BFloat16[] x, int[] choices, float[] weights, BFloat16[] output, float[] reduced)
+    private static void Step(ExpertBuffer buffer, DispatchOptions options, BFloat16[] x, int[] choices, float[] weights, BFloat16[] output, float[] reduced)
     {
-        using Dispatched d = buffer.Dispatch(x, choices, weights, new() { Layout = layout });
+        using Dispatched d = buffer.Dispatch(x, choices, weights, options);
         using DispatchHandle handle = d.Handle;
         buffer.Combine(d.ResultRows, handle, output);
         using Dispatched gradient = buffer.Dispatch(x, handle);
-        buffer.Combine(gradient.Rows, handle, output, d.TopkWeights, reduced);
+        buffer.Combine(gradient.Rows, handle, output, new() { RowWeights = d.TopkWeights, ReducedWeights = reduced });
     }
 }

@@ -6,7 +6,7 @@ using Xunit;
 namespace Switchyard.Tests;
 
 /// <summary>Each mistake is an ordinary argument exception that names the value, the limit and the option, and costs nothing.</summary>
-public sealed class BadInputTests : IDisposable
+public sealed partial class BadInputTests : IDisposable
 {
     private static readonly ExpertBufferOptions _good = new()
     {
@@ -43,8 +43,16 @@ public sealed class BadInputTests : IDisposable
         { _good with { Element = ElementType.None }, ["Element", "None"] },
         { _good with { ReceiveCapacity = 0 }, ["ReceiveCapacity", "0"] },
         { _good with { MemoryBudget = 10 }, ["MemoryBudget", "10"] },
+        { _good with { ReceiveCapacity = Limits.MaxReceiveRows, Hidden = Limits.MaxHidden }, ["MemoryBudget", "ReceiveCapacity = 1073741823"] },
         { _good with { Deadline = TimeSpan.Zero }, ["Deadline", "00:00:00"] },
         { _good with { Backend = null! }, ["Backend", "CpuBackend"] },
+        { _good with { ExpertRanks = new int[5] }, ["ExpertRanks", "5", "6"] },
+        { _good with { ExpertRanks = [0, 0, 0, 0, 0, 1] }, ["ExpertRanks[5]", "1", "0 to 0"] },
+        { _good with { ExpertRanks = [-1, 0, 0, 0, 0, 0] }, ["ExpertRanks[0]", "-1", "0 to 0"] },
+        { _good with { CpuAffinity = [] }, ["CpuAffinity", "empty"] },
+        { _good with { CpuAffinity = [8192] }, ["CpuAffinity", "8192", "may use"] },
+        { _good with { WorkerThreads = 0 }, ["WorkerThreads", "0", "1 to 256"] },
+        { _good with { WorkerThreads = 257 }, ["WorkerThreads", "257", "1 to 256"] },
     };
 
     [Theory]
@@ -53,6 +61,7 @@ public sealed class BadInputTests : IDisposable
     {
         ArgumentException error = await Assert.ThrowsAnyAsync<ArgumentException>(() => ExpertBuffer.CreateAsync(_group, options));
         Assert.All(named, each => Assert.Contains(each, error.Message, StringComparison.Ordinal));
+        WorksStill();
     }
 
     [Fact]
@@ -75,7 +84,7 @@ public sealed class BadInputTests : IDisposable
         Refused(() => _buffer.Dispatch(new float[5], new int[2]), "x", "5", "Hidden = 4");
         Refused(() => _buffer.Dispatch(new float[16], new int[8]), "x", "4 tokens", "MaxTokensPerRank is 3");
         Refused(() => _buffer.Dispatch(new BFloat16[4], new int[2]), "x", "BFloat16", "Single");
-        Refused(() => _buffer.Dispatch(default, new int[2]), "x", "nothing", "Single");
+        Refused(() => _buffer.Dispatch(default(ReadOnlyTensorView), new int[2]), "x", "nothing", "Single");
         Refused(() => _buffer.Dispatch(new float[4], new int[3]), "topkIndices", "3 elements", "TopK = 2");
         Refused(() => _buffer.Dispatch(new float[4], new float[2]), "topkIndices", "Single", "Int32 or Int64");
         Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, new float[3]), "topkWeights", "3 elements", "1 x 2");
@@ -135,7 +144,12 @@ public sealed class BadInputTests : IDisposable
         Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { Layout = RowLayout.ExpertMajor, ExpertAlignment = 0 }), "ExpertAlignment", "0", "4096");
         Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { Layout = RowLayout.ExpertMajor, ExpertAlignment = 4097 }), "ExpertAlignment", "4097", "4096");
         Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { ExpertAlignment = 8 }), "ExpertAlignment", "8", "rank-major");
+        Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { ZeroPadding = true }), "ZeroPadding", "rank-major");
+        Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { PreReduce = true }), "PreReduce", "rank-major");
+        Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { ScaleLayout = (ScaleLayout)2 }), "ScaleLayout", "2", "ColumnMajor");
         Assert.Throws<ArgumentOutOfRangeException>(() => _buffer.Deadline = TimeSpan.FromSeconds(-1));
+        Assert.Throws<ArgumentOutOfRangeException>("rank", () => _buffer.WaitedFor(-1));
+        Assert.Throws<ArgumentOutOfRangeException>("rank", () => _buffer.WaitedFor(1));
         WorksStill();
     }
 
@@ -149,9 +163,9 @@ public sealed class BadInputTests : IDisposable
         Refused(() => _buffer.Combine(results, handle, new float[12]), "output", "2 rows");
         Refused(() => _buffer.Combine(new BFloat16[12], handle, output), "results", "BFloat16", "Single");
         Refused(() => _buffer.Combine(results, default, output), "handle", "Dispatched.Handle");
-        Refused(() => _buffer.Combine(results, handle, output, new float[2], new float[4]), "topkWeights", "2 elements", "3 x 1");
-        Refused(() => _buffer.Combine(results, handle, output, new float[3], new float[3]), "reducedWeights", "3 elements", "2 x 2");
-        Refused(() => _buffer.Combine(results, handle, output, new float[3], default), "together");
+        Refused(() => _buffer.Combine(results, handle, output, new() { RowWeights = new float[2], ReducedWeights = new float[4] }), "RowWeights", "2 elements", "3 x 1");
+        Refused(() => _buffer.Combine(results, handle, output, new() { RowWeights = new float[3], ReducedWeights = new float[3] }), "ReducedWeights", "3 elements", "2 x 2");
+        Refused(() => _buffer.Combine(results, handle, output, new() { RowWeights = new float[3] }), "together");
         Refused(() => _buffer.Dispatch(new float[4], handle), "x", "2 rows");
         WorksStill();
     }
@@ -219,6 +233,7 @@ public sealed class BadInputTests : IDisposable
     {
         ArgumentException error = Assert.ThrowsAny<ArgumentException>(call);
         Assert.All(named, each => Assert.Contains(each, error.Message, StringComparison.Ordinal));
+        Assert.False(string.IsNullOrEmpty(error.ParamName));
     }
 
     private void WorksStill()

@@ -1,5 +1,4 @@
 using CsCheck;
-using Switchyard.Cpu;
 using Xunit;
 
 namespace Switchyard.Tests;
@@ -37,38 +36,4 @@ public class NumberTests
             Assert.True(distance < other || (distance == other && bits % 2 == 0), $"{value} became {rounded}, not {neighbour}");
         }
     });
-
-    [Theory]
-    [InlineData(ElementType.Single)]
-    [InlineData(ElementType.BFloat16)]
-    public unsafe void Reduction_is_the_same_whether_an_element_falls_into_a_vector_or_the_rest(ElementType element) =>
-        Gen.Select(Gen.Int[1, 70], Gen.Int[0, 9], Gen.Int[0, int.MaxValue - 1]).Sample((length, count, seed) =>
-        {
-            var random = new Random(seed);
-            int size = element.SizeInBytes();
-            byte[] rows = new byte[Math.Max(1, length * count * size)];
-            random.NextBytes(rows);
-            byte[] whole = new byte[length * size], piecewise = new byte[length * size];
-            var reducer = RowReducer.For(element);
-            fixed (byte* from = rows, to = whole, pieces = piecewise)
-            {
-                byte** addresses = stackalloc byte*[9];
-                for (int row = 0; row < count; row++) addresses[row] = from + (row * length * size);
-                reducer.Reduce(addresses, count, to, length);
-                for (int i = 0; i < length; i++)
-                {
-                    for (int row = 0; row < count; row++) addresses[row] = from + (((row * length) + i) * size);
-                    reducer.Reduce(addresses, count, pieces + (i * size), 1);
-                }
-            }
-            for (int i = 0; i < length; i++)
-            {
-                float left = At(whole, i, element), right = At(piecewise, i, element);
-                Assert.True(left.Equals(right), $"element {i}: {left} and {right}");
-            }
-        }, iter: 500);
-
-    private static float At(byte[] elements, int index, ElementType element) => element == ElementType.Single
-        ? BitConverter.ToSingle(elements, index * 4)
-        : new BFloat16(BitConverter.ToUInt16(elements, index * 2));
 }

@@ -10,18 +10,18 @@ internal sealed class Experts
     private readonly ParallelOptions _parallel;
     private readonly int _perExpert;
 
-    public Experts(ModelShape shape, int block, int first, int count, ParallelOptions parallel)
+    public Experts(ModelShape shape, int block, int[] experts, ParallelOptions parallel)
     {
         _shape = shape;
         _parallel = parallel;
         _perExpert = 2 * shape.Hidden * shape.ExpertHidden;
-        Count = count;
-        Parameters = new float[count * _perExpert];
-        Gradient = new float[count * _perExpert];
-        for (int local = 0; local < count; local++)
+        Count = experts.Length;
+        Parameters = new float[Count * _perExpert];
+        Gradient = new float[Count * _perExpert];
+        for (int local = 0; local < Count; local++)
         {
             // Seeded by the expert's number, not the rank's: any number of ranks starts from the same weights.
-            var random = new Random(1000 * (block + 1) + first + local);
+            var random = new Random(1000 * (block + 1) + experts[local]);
             Initial.Fill(random, Up(Parameters, local).Values, 1 / MathF.Sqrt(shape.Hidden));
             Initial.Fill(random, Down(Parameters, local).Values, 1 / MathF.Sqrt(shape.ExpertHidden));
         }

@@ -38,8 +38,8 @@ internal sealed class LanguageModel
         int[] blocks = [.. Enumerable.Range(0, shape.Blocks)];
         _attention = [.. blocks.Select(block => new Attention(shape, Layout, block))];
         _gates = [.. blocks.Select(block => new Gate(shape, Layout, block))];
-        (int first, int count) = buffer.LocalExperts;
-        MoeLayers = [.. blocks.Select(block => new MoeLayer(shape, buffer, new Experts(shape, block, first, count, _parallel), clock))];
+        int[] experts = buffer.LocalExperts.ToArray();
+        MoeLayers = [.. blocks.Select(block => new MoeLayer(shape, buffer, new Experts(shape, block, experts, _parallel), clock))];
 
         _states = [.. blocks.Select(_ => new BlockState(shape, tokens))];
         _x = new float[tokens * shape.Hidden];

@@ -34,7 +34,7 @@ internal sealed class MoeLayer(ModelShape shape, ExpertBuffer buffer, Experts ex
             float[] dRowWeights = new float[state.Received.RowCount];
             using (clock.Measure(StepPhase.ExpertsBackward)) Experts.Backward(state, gradients, dRowWeights);
             using (clock.Measure(StepPhase.CombineBackward))
-                buffer.Combine(gradients.ResultRows, state.Received.Handle, dInput, dRowWeights, dWeights);
+                buffer.Combine(gradients.ResultRows, state.Received.Handle, dInput, new() { RowWeights = dRowWeights, ReducedWeights = dWeights });
             CountRows(state.Received);
         }
     }

@@ -9,7 +9,7 @@ namespace Switchyard.Arena;
 internal sealed record ArenaLayout
 {
     public const ulong Magic = 0x414E_4552_4159_5753; // "SWYARENA" in memory order
-    public const uint Version = 1;
+    public const uint Version = 2;
     public const int LineBytes = 64;
     public const int PageBytes = 4096;
 
@@ -23,7 +23,7 @@ internal sealed record ArenaLayout
         TopK = topK;
         Hidden = hidden;
         Element = element;
-        RowBytes = (long)hidden * element.SizeInBytes();
+        Format = new RowFormat(hidden, element);
 
         DoorbellOffset = LineBytes;
         SleeperOffset = DoorbellOffset + LineBytes;
@@ -52,7 +52,10 @@ internal sealed record ArenaLayout
 
     public ElementType Element { get; }
 
-    public long RowBytes { get; }
+    /// <summary>The rows that are combined, and dispatched unless a call brings others.</summary>
+    public RowFormat Format { get; }
+
+    public long RowBytes => Format.RowBytes;
 
     /// <summary>u32, added to by anyone who rings; the owner sleeps on it.</summary>
     public long DoorbellOffset { get; }
@@ -78,7 +81,7 @@ internal sealed record ArenaLayout
     /// <summary>By source, then by epoch modulo <see cref="RingDepth"/>: announcements.</summary>
     public long RingOffset { get; }
 
-    /// <summary>In an announcement: rows to each rank, i32.</summary>
+    /// <summary>In an announcement: tokens to each rank, i32.</summary>
     public int RankCountsOffset { get; }
 
     /// <summary>In an announcement: choices of each expert, i32.</summary>
@@ -102,45 +105,11 @@ internal sealed record ArenaLayout
 
     public long EntryOf(int source, long epoch) => RingOffset + (((source * (long)RingDepth) + (epoch % RingDepth)) * EntryBytes);
 
+    /// <summary>The shape of a region of rows that are combined, in the layout that takes most: what memory is reckoned in.</summary>
+    public RegionShape LargestShape => new(Format, TopK, CountWords: 0, GroupColumns: 0);
+
     /// <summary>Columns of row metadata: top-k of them where a row stands for a token and rank, one where it stands for a choice.</summary>
     public int ColumnsOf(RowLayout layout) => layout == RowLayout.RankMajor ? TopK : 1;
 
-    public RegionLayout Region(long rows, RowLayout layout) => new(rows, RowBytes, ColumnsOf(layout));
-
     public static long AlignUp(long value, long alignment) => (value + alignment - 1) / alignment * alignment;
-}
-
-/// <summary>What lies where in a region for a number of rows: rows, then their sources, expert indices and weights.</summary>
-internal readonly record struct RegionLayout
-{
-    public RegionLayout(long rows, long rowBytes, int columns)
-    {
-        Rows = rows;
-        SourcesOffset = ArenaLayout.AlignUp(rows * rowBytes, ArenaLayout.LineBytes);
-        IndicesOffset = ArenaLayout.AlignUp(SourcesOffset + (rows * 8), ArenaLayout.LineBytes);
-        WeightsOffset = ArenaLayout.AlignUp(IndicesOffset + (rows * columns * 4), ArenaLayout.LineBytes);
-        Bytes = ArenaLayout.AlignUp(WeightsOffset + (rows * columns * 4), ArenaLayout.LineBytes);
-    }
-
-    public long Rows { get; }
-
-    /// <summary>Per row: source rank and source token, i32 each.</summary>
-    public long SourcesOffset { get; }
-
-    /// <summary>Per row and column: local expert, i32, or -1.</summary>
-    public long IndicesOffset { get; }
-
-    /// <summary>Per row and column: weight, f32.</summary>
-    public long WeightsOffset { get; }
-
-    public long Bytes { get; }
-
-    /// <summary>The most rows for which a region fits into <paramref name="bytes"/>.</summary>
-    public static long MaxRows(long bytes, long rowBytes, int columns)
-    {
-        long perRow = rowBytes + 8 + (8L * columns);
-        long rows = bytes / perRow;
-        while (rows > 0 && new RegionLayout(rows, rowBytes, columns).Bytes > bytes) rows--;
-        return rows;
-    }
 }

@@ -58,7 +58,7 @@ internal sealed class RegionPool
         _segments.Insert(at + 1, new Segment(segment.Offset + bytes, segment.Bytes - bytes, IsLive: false, ReadUntil: 0));
         if (bytes == 0) _segments.RemoveAt(at);
         else at++;
-        MergeWithNext(at);
+        Merge(at);
         _cursor = region.Offset + bytes;
         return region with { Bytes = bytes };
     }
@@ -69,8 +69,7 @@ internal sealed class RegionPool
         if (region.Bytes == 0) return;
         int at = IndexOf(region.Offset);
         _segments[at] = _segments[at] with { IsLive = false, ReadUntil = readUntil };
-        MergeWithNext(at);
-        if (at > 0) MergeWithNext(at - 1);
+        Merge(at);
     }
 
     /// <summary>Forgets readers of combines up to <paramref name="epoch"/>: they are known to be done.</summary>
@@ -80,8 +79,7 @@ internal sealed class RegionPool
         {
             if (_segments[at].ReadUntil == 0 || _segments[at].ReadUntil > epoch) continue;
             _segments[at] = _segments[at] with { ReadUntil = 0 };
-            MergeWithNext(at);
-            if (at > 0) MergeWithNext(at - 1);
+            Merge(at);
         }
     }
 
@@ -100,7 +98,13 @@ internal sealed class RegionPool
         throw new InvalidOperationException($"No live region starts at {offset}.");
     }
 
-    /// <summary>Free neighbours nobody reads are one; those that are read differ in what must be waited for and stay apart.</summary>
+    /// <summary>Free neighbours are one, unless they differ in what must be waited for.</summary>
+    private void Merge(int at)
+    {
+        MergeWithNext(at);
+        if (at > 0) MergeWithNext(at - 1);
+    }
+
     private void MergeWithNext(int at)
     {
         if (at + 1 >= _segments.Count) return;

@@ -37,6 +37,12 @@ internal static unsafe partial class Libc
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int statx(int directory, string path, int flags, uint mask, Statx* status);
 
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int sched_getaffinity(int thread, nuint bytes, byte* processors);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int sched_setaffinity(int thread, nuint bytes, byte* processors);
+
     /// <summary>glibc has a wrapper only since 2.36.</summary>
     public static int pidfd_open(int pid) => (int)syscall_pidfd_open(SYS_pidfd_open, pid, 0);
 

@@ -9,23 +9,37 @@ namespace Switchyard.Planning;
 /// </summary>
 internal sealed class RoutingPlan
 {
+    private readonly RowEntries _byToken;
+    private readonly int _rank;
+    private readonly int _maxTokens;
+    private readonly int _receiveCapacity;
+    private RowEntries? _byChoice;
     private int _holders;
     private long _handleEpoch;
 
-    public RoutingPlan(ExpertBuffer owner, ArenaLayout layout, ExpertPlacement placement, int rank, int maxTokens)
+    /// <param name="owner">The buffer.</param>
+    /// <param name="layout">Its arenas' layout.</param>
+    /// <param name="placement">Its experts' ranks.</param>
+    /// <param name="rank">This rank.</param>
+    /// <param name="maxTokens">Tokens of this rank at most.</param>
+    /// <param name="receiveCapacity">Rows that any rank receives at most, alignment padding not counted.</param>
+    public RoutingPlan(ExpertBuffer owner, ArenaLayout layout, ExpertPlacement placement, int rank, int maxTokens, int receiveCapacity)
     {
         Owner = owner;
+        _rank = rank;
+        _receiveCapacity = receiveCapacity;
         TopK = layout.TopK;
         Placement = placement;
-        Destination = new int[maxTokens * layout.TopK];
-        Row = new int[maxTokens * layout.TopK];
-        Choice = new int[maxTokens * layout.TopK];
-        EntryEnd = new int[maxTokens];
+        _maxTokens = maxTokens;
+        _byToken = new RowEntries(maxTokens, layout.TopK);
         SentTo = new int[layout.Ranks];
+        TokensTo = new int[layout.Ranks];
         ChoicesOf = new int[layout.Experts];
         TotalRows = new long[layout.Ranks];
+        TotalTokens = new long[layout.Ranks];
         ReceivedFrom = new int[layout.Ranks];
-        int locals = placement.ExpertsOf(rank);
+        TokensFrom = new int[layout.Ranks];
+        int locals = placement.ExpertsOf(rank).Length;
         TokensPerExpert = new int[locals];
         ExpertOffsets = new int[locals + 1];
     }
@@ -40,26 +54,30 @@ internal sealed class RoutingPlan
     /// <summary>The epoch of the dispatch that made it, by which all ranks know it.</summary>
     public long BirthEpoch { get; private set; }
 
-    public RowLayout Layout { get; set; }
+    /// <summary>The options of the dispatch that made it; they hold for cached dispatches too.</summary>
+    public DispatchOptions Options { get; private set; }
 
-    public int Alignment { get; set; }
+    public RowLayout Layout => Options.Layout;
 
-    public int Tokens { get; set; }
+    public int Alignment => Options.ExpertAlignment;
 
-    /// <summary>Entries of token t are [EntryEnd[t - 1], EntryEnd[t]): in order of rank (rank-major) or of choice (expert-major).</summary>
-    public int[] EntryEnd { get; }
+    public bool IsFixedShape => Options.FixedShape;
 
-    /// <summary>By entry: the rank the row goes to.</summary>
-    public int[] Destination { get; }
+    public bool IsPreReduced => Options.PreReduce;
 
-    /// <summary>By entry: the row there. Until the counts of all ranks are known, its ordinal among this rank's rows to there.</summary>
-    public int[] Row { get; }
+    public int Tokens { get; private set; }
 
-    /// <summary>By entry: which of the token's choices it stands for. Expert-major only.</summary>
-    public int[] Choice { get; }
+    /// <summary>The rows that dispatch sends.</summary>
+    public RowEntries Sent { get; private set; } = null!;
+
+    /// <summary>The rows that combine adds: those that were sent, or where they are pre-reduced one a token and rank, in order of rank.</summary>
+    public RowEntries Summed => _byToken;
 
     /// <summary>By rank: rows this rank sends there.</summary>
     public int[] SentTo { get; }
+
+    /// <summary>By rank: tokens of this rank that have rows there.</summary>
+    public int[] TokensTo { get; }
 
     /// <summary>By expert: this rank's choices of it.</summary>
     public int[] ChoicesOf { get; }
@@ -67,8 +85,14 @@ internal sealed class RoutingPlan
     /// <summary>By rank: rows it receives from all, padding included.</summary>
     public long[] TotalRows { get; }
 
+    /// <summary>By rank: tokens of all that have rows there.</summary>
+    public long[] TotalTokens { get; }
+
     /// <summary>By rank: rows this rank receives from there, padding not included.</summary>
     public int[] ReceivedFrom { get; }
+
+    /// <summary>By rank: its tokens that have rows here.</summary>
+    public int[] TokensFrom { get; }
 
     /// <summary>By local expert: choices of all ranks.</summary>
     public int[] TokensPerExpert { get; }
@@ -76,7 +100,42 @@ internal sealed class RoutingPlan
     /// <summary>By local expert: its first row, aligned; then the end. Expert-major only.</summary>
     public int[] ExpertOffsets { get; }
 
-    public int FirstEntryOf(int token) => token == 0 ? 0 : EntryEnd[token - 1];
+    /// <summary>Pre-reduction: this rank's groups of rows to sum, top-k rows each in order, -1 behind the last.</summary>
+    public int[] Groups { get; private set; } = [];
+
+    /// <summary>By rank: the rows that it shows to combine.</summary>
+    public long[] SummedRows => IsPreReduced ? TotalTokens : TotalRows;
+
+    /// <summary>Takes the plan for a dispatch of so many tokens.</summary>
+    public void Begin(in DispatchOptions options, int tokens)
+    {
+        Options = options;
+        Tokens = tokens;
+        Sent = IsPreReduced ? _byChoice ??= new RowEntries(_maxTokens, TopK) : _byToken;
+    }
+
+    /// <summary>Rows that a rank's region has at most: its receive capacity and alignment.</summary>
+    public long MostRows(int rank) => _receiveCapacity + ((Alignment - 1L) * Placement.ExpertsOf(rank).Length);
+
+    /// <summary>Rows of a rank's result, as its caller sees it: what it receives, or as many as can come.</summary>
+    public long ResultRows(int rank) => IsFixedShape ? MostRows(rank) : TotalRows[rank];
+
+    public RegionShape ShapeOf(int rank, RowFormat format) => new(
+        format,
+        Columns: Layout == RowLayout.RankMajor ? TopK : 1,
+        CountWords: IsFixedShape ? 2 + (2 * Placement.ExpertsOf(rank).Length) : 0,
+        GroupColumns: IsPreReduced ? TopK : 0);
+
+    /// <summary>The region in which a rank receives, once the totals are known.</summary>
+    public RegionLayout RegionOf(int rank, RowFormat format) => new(ResultRows(rank), TotalTokens[rank], ShapeOf(rank, format));
+
+    /// <summary>Room for this rank's groups; grows to the most that ever came.</summary>
+    public Span<int> RentGroups()
+    {
+        int length = (int)TotalTokens[_rank] * TopK;
+        if (Groups.Length < length) Groups = new int[length];
+        return Groups.AsSpan(0, length);
+    }
 
     /// <summary>Gives the plan to its two first holders: a result and a handle.</summary>
     public void Issue(long birthEpoch)

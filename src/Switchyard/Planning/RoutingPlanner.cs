@@ -1,3 +1,6 @@
+using System.Numerics;
+using Switchyard.Arena;
+
 namespace Switchyard.Planning;
 
 /// <summary>
@@ -9,172 +12,158 @@ internal static class RoutingPlanner
     /// <summary>Takes this rank's choices into the plan: entries, ordinals and counts.</summary>
     /// <param name="plan">Receives them.</param>
     /// <param name="choices">Tokens × top-k experts, -1 for none; checked here.</param>
-    /// <param name="scratch">An element an expert, all zero; left all zero.</param>
-    public static void Count(RoutingPlan plan, ReadOnlySpan<int> choices, Span<int> scratch)
+    /// <param name="marks">Of the buffer.</param>
+    public static void Count(RoutingPlan plan, ReadOnlySpan<int> choices, ExpertMarks marks)
     {
-        Array.Clear(plan.SentTo);
+        Array.Clear(plan.TokensTo);
         Array.Clear(plan.ChoicesOf);
-        int entry = 0;
+        Span<int> choicesOf = plan.ChoicesOf;
+        ReadOnlySpan<int> rankOf = plan.Placement.RankOfEach;
+        bool byChoice = plan.Layout == RowLayout.ExpertMajor, byRank = !byChoice || plan.IsPreReduced;
+        int choiceEntry = 0, rankEntry = 0;
         for (int token = 0; token < plan.Tokens; token++)
         {
             ReadOnlySpan<int> chosen = choices.Slice(token * plan.TopK, plan.TopK);
-            CountChoices(plan, token, chosen, scratch);
-            entry = plan.Layout == RowLayout.RankMajor ? AddPerRank(plan, chosen, entry) : AddPerChoice(plan, chosen, entry);
-            plan.EntryEnd[token] = entry;
+            ulong ranks = CountChoices(token, chosen, choicesOf, rankOf, marks);
+            if (byChoice) plan.Sent.End[token] = choiceEntry = AddChoices(plan, chosen, choiceEntry);
+            if (byRank) plan.Summed.End[token] = rankEntry = AddRanks(plan, ranks, rankEntry);
+            for (; ranks != 0; ranks &= ranks - 1) plan.TokensTo[BitOperations.TrailingZeroCount(ranks)]++;
         }
+        CountSent(plan);
     }
 
     /// <summary>Turns ordinals into rows and fills in what this rank receives.</summary>
-    /// <param name="plan">A counted plan.</param>
+    /// <param name="plan">A counted plan with its totals.</param>
     /// <param name="rank">This rank.</param>
-    /// <param name="counts">What every rank announced.</param>
-    /// <param name="bases">An element a rank or an expert, whichever are more; overwritten.</param>
+    /// <param name="counts">What every rank announced, summed.</param>
+    /// <param name="bases">An element an expert; overwritten.</param>
     public static void Resolve(RoutingPlan plan, int rank, CountMatrix counts, Span<int> bases)
     {
-        if (plan.Layout == RowLayout.RankMajor) RankBases(plan, rank, counts, bases);
-        else ExpertBases(plan, rank, counts, bases);
-
-        int entries = plan.Tokens == 0 ? 0 : plan.EntryEnd[plan.Tokens - 1];
-        if (plan.Layout == RowLayout.RankMajor)
-        {
-            for (int entry = 0; entry < entries; entry++) plan.Row[entry] += bases[plan.Destination[entry]];
-        }
-        else
-        {
-            // An expert-major ordinal is unique within its expert; the expert was kept in Destination until now.
-            for (int entry = 0; entry < entries; entry++)
-            {
-                int expert = plan.Destination[entry];
-                plan.Row[entry] += bases[expert];
-                plan.Destination[entry] = plan.Placement.RankOf(expert);
-            }
-        }
+        if (plan.Layout == RowLayout.ExpertMajor) ResolveChoices(plan, counts, bases);
+        if (plan.Layout == RowLayout.RankMajor || plan.IsPreReduced) ResolveRanks(plan, counts);
         Receive(plan, rank, counts);
     }
 
-    /// <summary>Rows each rank receives, padding included; may exceed what a region can take.</summary>
+    /// <summary>Rows and tokens each rank receives, padding included; may exceed what a region can take.</summary>
     public static void Totals(RoutingPlan plan, CountMatrix counts)
     {
         for (int destination = 0; destination < plan.Placement.Ranks; destination++)
         {
-            long total = 0;
-            if (plan.Layout == RowLayout.RankMajor)
-            {
-                for (int source = 0; source < plan.Placement.Ranks; source++) total += counts.Rows(source, destination);
-            }
-            else
-            {
-                int first = plan.Placement.FirstExpertOf(destination);
-                for (int local = 0; local < plan.Placement.ExpertsOf(destination); local++)
-                    total += Aligned(counts.ChoicesOfAll(first + local), plan.Alignment);
-            }
-            plan.TotalRows[destination] = total;
+            plan.TotalTokens[destination] = counts.TokensOfAll[destination];
+            long rows = 0;
+            if (plan.Layout == RowLayout.RankMajor) rows = counts.TokensOfAll[destination];
+            else foreach (int expert in plan.Placement.ExpertsOf(destination)) rows += Aligned(counts.ChoicesOfAll[expert], plan.Alignment);
+            plan.TotalRows[destination] = rows;
         }
     }
 
-    private static void CountChoices(RoutingPlan plan, int token, ReadOnlySpan<int> chosen, Span<int> seen)
+    /// <summary>Counts a token's choices; returns the ranks they are on, a bit each.</summary>
+    private static ulong CountChoices(int token, ReadOnlySpan<int> chosen, Span<int> choicesOf, ReadOnlySpan<int> rankOf, ExpertMarks marks)
     {
-        for (int k = 0; k < chosen.Length; k++)
-        {
-            int expert = chosen[k];
-            if (expert == -1) continue;
-            if ((uint)expert >= (uint)seen.Length)
-                throw Rejected(seen, chosen[..k], $"Token {token} chooses expert {expert}: topkIndices must be -1 or 0 to {seen.Length - 1} (ExpertBufferOptions.Experts).");
-            if (seen[expert] != 0)
-                throw Rejected(seen, chosen[..k], $"Token {token} chooses expert {expert} twice: the experts of a token in topkIndices must differ.");
-            seen[expert] = 1;
-            plan.ChoicesOf[expert]++;
-        }
-        Unmark(seen, chosen);
-    }
-
-    private static ArgumentException Rejected(Span<int> seen, ReadOnlySpan<int> marked, string message)
-    {
-        Unmark(seen, marked);
-        return new ArgumentException(message, "topkIndices");
-    }
-
-    private static void Unmark(Span<int> seen, ReadOnlySpan<int> marked)
-    {
-        foreach (int expert in marked)
-        {
-            if (expert >= 0) seen[expert] = 0;
-        }
-    }
-
-    /// <summary>One entry a destination rank, in order of rank: that is the order in which combine adds.</summary>
-    private static int AddPerRank(RoutingPlan plan, ReadOnlySpan<int> chosen, int entry)
-    {
-        int first = entry;
+        ulong ranks = 0;
+        Span<int> tokenOf = marks.BeginToken(out int mark);
         foreach (int expert in chosen)
         {
-            if (expert < 0) continue;
-            int destination = plan.Placement.RankOf(expert);
-            int at = entry;
-            while (at > first && plan.Destination[at - 1] > destination) at--;
-            if (at > first && plan.Destination[at - 1] == destination) continue;
-            for (int move = entry; move > at; move--) plan.Destination[move] = plan.Destination[move - 1];
-            plan.Destination[at] = destination;
-            entry++;
+            if (expert == -1) continue;
+            if ((uint)expert >= (uint)tokenOf.Length)
+                throw new ArgumentException($"Token {token} chooses expert {expert}: topkIndices must be -1 or 0 to {tokenOf.Length - 1} (ExpertBufferOptions.Experts).", "topkIndices");
+            if (tokenOf[expert] == mark)
+                throw new ArgumentException($"Token {token} chooses expert {expert} twice: the experts of a token in topkIndices must differ.", "topkIndices");
+            tokenOf[expert] = mark;
+            choicesOf[expert]++;
+            ranks |= 1UL << rankOf[expert];
         }
-        for (int each = first; each < entry; each++) plan.Row[each] = plan.SentTo[plan.Destination[each]]++;
-        return entry;
+        return ranks;
     }
 
-    private static int AddPerChoice(RoutingPlan plan, ReadOnlySpan<int> chosen, int entry)
+    /// <summary>One entry a choice. Until its rank is filled in, an entry keeps the expert there: an ordinal is unique within that.</summary>
+    private static int AddChoices(RoutingPlan plan, ReadOnlySpan<int> chosen, int entry)
     {
+        RowEntries entries = plan.Sent;
         for (int k = 0; k < chosen.Length; k++)
         {
             int expert = chosen[k];
             if (expert < 0) continue;
-            plan.Destination[entry] = expert;
-            plan.Choice[entry] = k;
-            plan.Row[entry] = plan.ChoicesOf[expert] - 1;
-            plan.SentTo[plan.Placement.RankOf(expert)]++;
+            entries.Rank[entry] = expert;
+            entries.Choice[entry] = k;
+            entries.Row[entry] = plan.ChoicesOf[expert] - 1;
             entry++;
         }
         return entry;
     }
 
-    private static void RankBases(RoutingPlan plan, int rank, CountMatrix counts, Span<int> bases)
+    /// <summary>One entry a rank, in order of rank: that is the order in which combine adds.</summary>
+    private static int AddRanks(RoutingPlan plan, ulong ranks, int entry)
     {
-        for (int destination = 0; destination < plan.Placement.Ranks; destination++)
+        RowEntries entries = plan.Summed;
+        for (; ranks != 0; ranks &= ranks - 1)
         {
-            int lower = 0;
-            for (int source = 0; source < rank; source++) lower += counts.Rows(source, destination);
-            bases[destination] = lower;
+            int rank = BitOperations.TrailingZeroCount(ranks);
+            entries.Rank[entry] = rank;
+            entries.Row[entry] = plan.TokensTo[rank];
+            entry++;
+        }
+        return entry;
+    }
+
+    private static void CountSent(RoutingPlan plan)
+    {
+        for (int rank = 0; rank < plan.SentTo.Length; rank++)
+        {
+            int rows = 0;
+            if (plan.Layout == RowLayout.RankMajor) rows = plan.TokensTo[rank];
+            else foreach (int expert in plan.Placement.ExpertsOf(rank)) rows += plan.ChoicesOf[expert];
+            plan.SentTo[rank] = rows;
         }
     }
 
-    private static void ExpertBases(RoutingPlan plan, int rank, CountMatrix counts, Span<int> bases)
+    private static void ResolveRanks(RoutingPlan plan, CountMatrix counts)
+    {
+        int entries = plan.Summed.CountOf(plan.Tokens);
+        int[] ranks = plan.Summed.Rank, rows = plan.Summed.Row;
+        for (int entry = 0; entry < entries; entry++) rows[entry] += counts.TokensOfLower[ranks[entry]];
+    }
+
+    private static void ResolveChoices(RoutingPlan plan, CountMatrix counts, Span<int> bases)
     {
         for (int destination = 0; destination < plan.Placement.Ranks; destination++)
         {
             int start = 0;
-            int first = plan.Placement.FirstExpertOf(destination);
-            for (int expert = first; expert < first + plan.Placement.ExpertsOf(destination); expert++)
+            foreach (int expert in plan.Placement.ExpertsOf(destination))
             {
-                int lower = 0;
-                for (int source = 0; source < rank; source++) lower += counts.Choices(source, expert);
-                bases[expert] = start + lower;
-                start += (int)Aligned(counts.ChoicesOfAll(expert), plan.Alignment);
+                bases[expert] = start + counts.ChoicesOfLower[expert];
+                start += (int)Aligned(counts.ChoicesOfAll[expert], plan.Alignment);
             }
+        }
+        int entries = plan.Sent.CountOf(plan.Tokens);
+        int[] ranks = plan.Sent.Rank, rows = plan.Sent.Row;
+        for (int entry = 0; entry < entries; entry++)
+        {
+            int expert = ranks[entry];
+            rows[entry] += bases[expert];
+            ranks[entry] = plan.Placement.RankOf(expert);
         }
     }
 
     private static void Receive(RoutingPlan plan, int rank, CountMatrix counts)
     {
-        int first = plan.Placement.FirstExpertOf(rank);
+        ReadOnlySpan<int> experts = plan.Placement.ExpertsOf(rank);
         int start = 0;
-        for (int local = 0; local < plan.TokensPerExpert.Length; local++)
+        for (int local = 0; local < experts.Length; local++)
         {
-            plan.TokensPerExpert[local] = (int)counts.ChoicesOfAll(first + local);
+            plan.TokensPerExpert[local] = counts.ChoicesOfAll[experts[local]];
             plan.ExpertOffsets[local] = start;
             start += (int)Aligned(plan.TokensPerExpert[local], plan.Alignment);
         }
         plan.ExpertOffsets[^1] = start;
-        for (int source = 0; source < plan.Placement.Ranks; source++) plan.ReceivedFrom[source] = counts.Rows(source, rank);
+        for (int source = 0; source < plan.Placement.Ranks; source++)
+        {
+            plan.TokensFrom[source] = counts.TokensFrom(source)[rank];
+            plan.ReceivedFrom[source] = plan.Layout == RowLayout.RankMajor
+                ? plan.TokensFrom[source]
+                : (int)counts.ChoicesBetween(source, rank, plan.Placement);
+        }
     }
 
-    private static long Aligned(long rows, int alignment) => Arena.ArenaLayout.AlignUp(rows, alignment);
+    private static long Aligned(long rows, int alignment) => ArenaLayout.AlignUp(rows, alignment);
 }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Switchyard.Arena;
 
 namespace Switchyard.Protocol;
 
@@ -30,9 +31,26 @@ internal struct Announcement
     public long Epoch;
 }
 
+/// <summary>What a call does beyond its layout, as far as all ranks must do the same.</summary>
+[Flags]
+internal enum CallTraits : byte
+{
+    None = 0,
+
+    /// <summary>A combine that brings weights back.</summary>
+    Weights = 1,
+
+    /// <summary>A dispatch whose result has the same shape whatever comes.</summary>
+    FixedShape = 2,
+
+    /// <summary>A dispatch whose results are summed where they lie before they travel.</summary>
+    PreReduce = 4,
+}
+
 /// <summary>What all ranks must give alike in a call.</summary>
-[StructLayout(LayoutKind.Sequential, Size = 16)]
-internal readonly record struct CallSignature(Operation Operation, RowLayout Layout, byte WithWeights, byte Reserved, int Alignment, long HandleEpoch)
+[StructLayout(LayoutKind.Sequential, Size = 32)]
+internal readonly record struct CallSignature(
+    Operation Operation, RowLayout Layout, CallTraits Traits, byte Reserved, int Alignment, long HandleEpoch, RowFormat Format)
 {
     /// <summary>The first difference to another rank's signature, as a phrase with both values.</summary>
     public string DifferenceTo(CallSignature other)
@@ -41,6 +59,22 @@ internal readonly record struct CallSignature(Operation Operation, RowLayout Lay
         if (Layout != other.Layout) return $"DispatchOptions.Layout is {Layout} and {other.Layout}";
         if (Alignment != other.Alignment) return $"DispatchOptions.ExpertAlignment is {Alignment} and {other.Alignment}";
         if (HandleEpoch != other.HandleEpoch) return $"the handles come from dispatch {HandleEpoch} and dispatch {other.HandleEpoch}";
-        return WithWeights != 0 ? "one combines weights, the other does not" : "one does not combine weights, the other does";
+        if (Differs(other, CallTraits.FixedShape)) return $"DispatchOptions.FixedShape is {Has(CallTraits.FixedShape)} and {other.Has(CallTraits.FixedShape)}";
+        if (Differs(other, CallTraits.PreReduce)) return $"DispatchOptions.PreReduce is {Has(CallTraits.PreReduce)} and {other.Has(CallTraits.PreReduce)}";
+        if (Differs(other, CallTraits.Weights)) return Has(CallTraits.Weights) ? "one combines weights, the other does not" : "one does not combine weights, the other does";
+        return DifferenceTo(other.Format);
+    }
+
+    public bool Has(CallTraits trait) => (Traits & trait) != 0;
+
+    private bool Differs(CallSignature other, CallTraits trait) => Has(trait) != other.Has(trait);
+
+    private string DifferenceTo(RowFormat other)
+    {
+        if (Format.Element != other.Element) return $"the rows are of {Format.Element} and of {other.Element}";
+        if (Format.RowBytes != other.RowBytes) return $"the rows take {Format.RowBytes} and {other.RowBytes} bytes";
+        if (Format.ScaleElement != other.ScaleElement) return $"the scales are of {Format.ScaleElement} and of {other.ScaleElement}";
+        if (Format.ScaleBytes != other.ScaleBytes) return $"a row's scales take {Format.ScaleBytes} and {other.ScaleBytes} bytes";
+        return $"DispatchOptions.ScaleLayout is {Format.ScaleLayout} and {other.ScaleLayout}";
     }
 }

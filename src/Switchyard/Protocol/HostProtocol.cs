@@ -25,10 +25,10 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         _faults = new FaultBoard(_arenas, _channel);
         _waiter = new Waiter(_arenas, _channel, _faults);
         _counts = new CountMatrix(_arenas.Ranks, setup.Layout.Experts);
-        _bases = new int[Math.Max(_arenas.Ranks, setup.Layout.Experts)];
+        _bases = new int[setup.Layout.Experts];
         _agreement = new Agreement(_arenas.Ranks);
         _heard = new Announcement[_arenas.Ranks];
-        _receiveCapacity = setup.ReceiveCapacity;
+        _receiveCapacity = setup.Options.ReceiveCapacityFor(_arenas.Ranks);
         _channel.AddWatcher(this);
     }
 
@@ -43,6 +43,8 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     private ArenaLayout Layout => _arenas.Layout;
 
     private int Rank => _arenas.Rank;
+
+    public TimeSpan WaitedFor(int peer) => _waiter.WaitedFor(peer);
 
     public void ThrowIfBroken()
     {
@@ -66,7 +68,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
             *entry = announcement with { Flag = flag };
             if (announcement.Signature.Operation == Operation.Dispatch)
             {
-                plan.SentTo.CopyTo(new Span<int>((byte*)entry + Layout.RankCountsOffset, _arenas.Ranks));
+                plan.TokensTo.CopyTo(new Span<int>((byte*)entry + Layout.RankCountsOffset, _arenas.Ranks));
                 plan.ChoicesOf.CopyTo(new Span<int>((byte*)entry + Layout.ExpertCountsOffset, Layout.Experts));
             }
             Volatile.Write(ref entry->Flag, new EpochWord(announcement.Epoch).Bits);
@@ -80,11 +82,15 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         HearMyself(mine, plan);
         for (int peer = 0; peer < _arenas.Ranks; peer++)
         {
-            if (peer != Rank) Hear(peer, mine, site);
+            if (peer != Rank) Hear(peer, mine, plan, site);
         }
         RefuseIfSomeoneCannot(site);
 
-        if (mine.Signature.Operation == Operation.Dispatch) RoutingPlanner.Totals(plan, _counts);
+        if (mine.Signature.Operation == Operation.Dispatch)
+        {
+            _counts.SumFor(Rank);
+            RoutingPlanner.Totals(plan, _counts);
+        }
         if (mine.Signature.Operation != Operation.Combine) RefuseIfSomeoneOverflows(plan, site);
         if (mine.Signature.Operation == Operation.Dispatch) RoutingPlanner.Resolve(plan, Rank, _counts, _bases);
         Locate(mine.Signature, plan, site);
@@ -140,12 +146,12 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     private void HearMyself(in Announcement mine, RoutingPlan plan)
     {
         _heard[Rank] = mine;
-        plan.SentTo.CopyTo(_counts.RowsFrom(Rank));
+        plan.TokensTo.CopyTo(_counts.TokensFrom(Rank));
         plan.ChoicesOf.CopyTo(_counts.ChoicesFrom(Rank));
     }
 
     /// <summary>Waits for a peer's announcement, copies it once, and checks the copy.</summary>
-    private void Hear(int peer, in Announcement mine, CallSite site)
+    private void Hear(int peer, in Announcement mine, RoutingPlan plan, CallSite site)
     {
         Announcement* entry = _arenas.EntryAt(Rank, peer, mine.Epoch);
         _waiter.Await(&entry->Flag, mine.Epoch, peer, site);
@@ -155,20 +161,23 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         if (heard.Signature != mine.Signature) throw Mismatch(peer, mine.Signature, heard.Signature, site);
         if (mine.Signature.Operation != Operation.Dispatch) return;
 
-        new ReadOnlySpan<int>((byte*)entry + Layout.RankCountsOffset, _arenas.Ranks).CopyTo(_counts.RowsFrom(peer));
+        new ReadOnlySpan<int>((byte*)entry + Layout.RankCountsOffset, _arenas.Ranks).CopyTo(_counts.TokensFrom(peer));
         new ReadOnlySpan<int>((byte*)entry + Layout.ExpertCountsOffset, Layout.Experts).CopyTo(_counts.ChoicesFrom(peer));
-        CheckCounts(peer, site);
+        CheckCounts(peer, plan, site);
     }
 
-    private void CheckCounts(int peer, CallSite site)
+    private void CheckCounts(int peer, RoutingPlan plan, CallSite site)
     {
-        foreach (int rows in _counts.RowsFrom(peer))
-        {
-            if (rows is < 0 or > Limits.MaxRowsPerPeer) throw Broken(peer, site, Limits.MaxRowsPerPeer, rows);
-        }
         foreach (int choices in _counts.ChoicesFrom(peer))
         {
             if (choices is < 0 or > Limits.MaxTokensPerRank) throw Broken(peer, site, Limits.MaxTokensPerRank, choices);
+        }
+        for (int destination = 0; destination < _arenas.Ranks; destination++)
+        {
+            // A token that has rows somewhere has chosen an expert there: groups of rows are never more than rows.
+            long most = Math.Min(Limits.MaxTokensPerRank, _counts.ChoicesBetween(peer, destination, plan.Placement));
+            int tokens = _counts.TokensFrom(peer)[destination];
+            if (tokens < 0 || tokens > most) throw Broken(peer, site, most, tokens);
         }
     }
 
@@ -201,12 +210,12 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         for (int peer = 0; peer < _arenas.Ranks; peer++)
         {
             ref readonly Announcement heard = ref _heard[peer];
-            RegionLayout region = Layout.Region(plan.TotalRows[peer], plan.Layout);
             bool isCombine = signature.Operation == Operation.Combine;
-            long bytes = isCombine ? plan.TotalRows[peer] * Layout.RowBytes : region.Bytes;
+            RegionLayout region = isCombine ? default : plan.RegionOf(peer, signature.Format);
+            long bytes = isCombine ? plan.SummedRows[peer] * Layout.RowBytes : region.Bytes;
             RequireInPool(peer, heard.RegionOffset, bytes, site);
-            if (isCombine && heard.RegionRows != plan.TotalRows[peer]) throw Broken(peer, site, plan.TotalRows[peer], heard.RegionRows);
-            if (signature.WithWeights != 0)
+            if (isCombine && heard.RegionRows != plan.SummedRows[peer]) throw Broken(peer, site, plan.SummedRows[peer], heard.RegionRows);
+            if (signature.Has(CallTraits.Weights))
                 RequireInPool(peer, heard.WeightsOffset, plan.TotalRows[peer] * Layout.ColumnsOf(plan.Layout) * 4, site);
             _agreement.RegionOffsets[peer] = heard.RegionOffset;
             _agreement.Regions[peer] = region;
@@ -217,10 +226,11 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     private void RequireInPool(int peer, long offset, long bytes, CallSite site)
     {
         if (bytes == 0) return;
-        if (offset < Layout.PoolOffset || offset > Layout.TotalBytes - bytes) throw Broken(peer, site, Layout.TotalBytes - bytes, offset);
+        if (offset < Layout.PoolOffset || bytes > Layout.PoolBytes || offset > Layout.TotalBytes - bytes) throw Broken(peer, site, Layout.TotalBytes - bytes, offset);
     }
 
-    private SwitchyardException Broken(int peer, CallSite site, long expected, long seen) =>
+    /// <summary>Breaks the buffer of all ranks: a peer wrote what the protocol does not allow.</summary>
+    public SwitchyardException Broken(int peer, CallSite site, long expected, long seen) =>
         _faults.Raise(Record(FaultKind.Protocol, peer, site) with { Expected = expected, Seen = seen });
 
     private SwitchyardException Mismatch(int peer, CallSignature mine, CallSignature heard, CallSite site) =>

@@ -19,7 +19,9 @@ internal sealed unsafe class Waiter
     private readonly GroupChannel _channel;
     private readonly FaultBoard _faults;
     private readonly Doorbell _doorbell;
+    private readonly bool _isCrowded;
     private readonly long _spinTicks;
+    private readonly long[] _waitedTicks;
 
     public Waiter(PeerArenas arenas, GroupChannel channel, FaultBoard faults)
     {
@@ -27,29 +29,45 @@ internal sealed unsafe class Waiter
         _channel = channel;
         _faults = faults;
         _doorbell = arenas.DoorbellOf(arenas.Rank);
-        // A round trip takes 0.14 us to a spinning rank and 12 us to a sleeping one. With a core a rank it pays to poll for a few of
-        // those; with fewer cores, polling only keeps the rank that is waited for from running.
-        int spinMicroseconds = channel.Size <= Environment.ProcessorCount ? 50 : 2;
+        _waitedTicks = new long[arenas.Ranks];
+        // Binds the system call now: its first use allocates, and must not fall into a step.
+        _doorbell.Ring();
+        // A round trip takes 0.14 us to a spinning rank and 12 us to a sleeping one, so it pays to poll for a few of those. With fewer cores
+        // than ranks, polling must leave the core to the rank that is waited for.
+        _isCrowded = channel.Size > Environment.ProcessorCount;
+        int spinMicroseconds = _isCrowded ? 100 : 50;
         _spinTicks = spinMicroseconds * Stopwatch.Frequency / 1_000_000;
     }
 
     public TimeSpan Deadline { get; set; }
 
+    /// <summary>How long this rank has waited for a peer so far, first looks that found the word not counted.</summary>
+    public TimeSpan WaitedFor(int peer) => Stopwatch.GetElapsedTime(0, Volatile.Read(ref _waitedTicks[peer]));
+
     /// <summary>Returns the word once its epoch is <paramref name="epoch"/> or later; what its writer wrote before it is then visible.</summary>
     public EpochWord Await(ulong* word, long epoch, int peer, CallSite site)
     {
         var seen = new EpochWord(Volatile.Read(ref *word));
-        return seen.HasReached(epoch) ? seen : AwaitSlowly(word, epoch, peer, site);
+        if (seen.HasReached(epoch)) return seen;
+        long start = Stopwatch.GetTimestamp();
+        try
+        {
+            return AwaitSlowly(word, epoch, peer, site, start);
+        }
+        finally
+        {
+            Volatile.Write(ref _waitedTicks[peer], _waitedTicks[peer] + Stopwatch.GetTimestamp() - start);
+        }
     }
 
-    private EpochWord AwaitSlowly(ulong* word, long epoch, int peer, CallSite site)
+    private EpochWord AwaitSlowly(ulong* word, long epoch, int peer, CallSite site, long start)
     {
-        long start = Stopwatch.GetTimestamp();
         while (Stopwatch.GetTimestamp() - start < _spinTicks)
         {
             var seen = new EpochWord(Volatile.Read(ref *word));
             if (seen.HasReached(epoch)) return seen;
-            Thread.SpinWait(8);
+            if (_isCrowded) Thread.Yield();
+            else Thread.SpinWait(8);
         }
 
         while (true)

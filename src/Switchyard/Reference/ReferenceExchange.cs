@@ -18,17 +18,20 @@ public sealed record ReferenceRow<T>(T[]? Elements, RowSource Source, int[] Indi
 /// <summary>
 /// Dispatch and combine of all ranks at once, in the plainest way: what every backend is held against. No speed is meant.
 /// </summary>
+/// <param name="expertRanks">Per expert the rank that holds it.</param>
 /// <param name="ranks">The ranks.</param>
-/// <param name="experts">The experts over all ranks.</param>
-/// <param name="layout">The arrangement of rows.</param>
-/// <param name="alignment">The expert alignment.</param>
-public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, int alignment)
+/// <param name="options">Layout, alignment and pre-reduction; the rest does not change what is received.</param>
+public sealed class ReferenceExchange(int[] expertRanks, int ranks, DispatchOptions options)
 {
-    /// <summary>The rank that holds an expert.</summary>
-    public int RankOf(int expert) => Enumerable.Range(0, ranks).Single(rank => FirstExpertOf(rank) <= expert && expert < FirstExpertOf(rank + 1));
+    /// <summary>The rank of each expert where none is given: rank r of R holds experts [⌊rE/R⌋, ⌊(r+1)E/R⌋).</summary>
+    public static int[] EvenShares(int experts, int ranks) =>
+        [.. Enumerable.Range(0, ranks).SelectMany(rank => Enumerable.Repeat(rank, ShareEnd(rank, experts, ranks) - ShareEnd(rank - 1, experts, ranks)))];
 
-    /// <summary>The first expert of a rank.</summary>
-    public int FirstExpertOf(int rank) => (int)((long)rank * experts / ranks);
+    /// <summary>The rank that holds an expert.</summary>
+    public int RankOf(int expert) => expertRanks[expert];
+
+    /// <summary>The experts of a rank, by local index.</summary>
+    public int[] ExpertsOf(int rank) => [.. Enumerable.Range(0, expertRanks.Length).Where(expert => expertRanks[expert] == rank)];
 
     /// <summary>The rows each rank receives.</summary>
     /// <param name="tokens">What each rank brings.</param>
@@ -37,7 +40,7 @@ public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, 
         ArgumentNullException.ThrowIfNull(tokens);
         var received = new List<ReferenceRow<T>>[ranks];
         for (int rank = 0; rank < ranks; rank++)
-            received[rank] = layout == RowLayout.RankMajor ? RankMajor(tokens, rank) : ExpertMajor(tokens, rank);
+            received[rank] = options.Layout == RowLayout.RankMajor ? RankMajor(tokens, rank) : ExpertMajor(tokens, rank);
         return received;
     }
 
@@ -46,8 +49,17 @@ public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, 
     /// <param name="received">What each rank received in it.</param>
     /// <param name="results">Per rank and received row, hidden elements.</param>
     /// <param name="hidden">Elements of a row.</param>
-    public TElement[][][] Combine<TElement>(
-        ReferenceTokens<TElement>[] tokens, List<ReferenceRow<TElement>>[] received, TElement[][][] results, int hidden)
+    /// <param name="biases">Per rank, what is added to its tokens' sums: each tokens × hidden.</param>
+    /// <param name="choiceWeights">Per rank and token, what the contribution of each choice is multiplied by; null for nothing.</param>
+    /// <typeparam name="TRow">The element type of what was dispatched.</typeparam>
+    /// <typeparam name="TElement">The element type of results and sums.</typeparam>
+    public TElement[][][] Combine<TRow, TElement>(
+        ReferenceTokens<TRow>[] tokens,
+        List<ReferenceRow<TRow>>[] received,
+        TElement[][][] results,
+        int hidden,
+        TElement[][][][]? biases = null,
+        float[][][]? choiceWeights = null)
         where TElement : struct
     {
         ArgumentNullException.ThrowIfNull(tokens);
@@ -59,8 +71,12 @@ public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, 
             sums[rank] = new TElement[tokens[rank].X.Length][];
             for (int token = 0; token < sums[rank].Length; token++)
             {
-                TElement[][] contributions = [.. RowsOf(tokens, received, rank, token).Select(at => results[at.Rank][at.Row])];
-                sums[rank][token] = Sum(contributions, hidden);
+                (int Rank, int Row, int Choice)[] rows = [.. RowsOf(tokens, received, rank, token)];
+                List<(TElement[] Row, float? Weight)> terms = options.PreReduce
+                    ? [.. rows.GroupBy(at => at.Rank).OrderBy(group => group.Key).Select(group => (Sum([.. group.Select(at => (results[at.Rank][at.Row], (float?)null))], hidden), (float?)null))]
+                    : [.. rows.Select(at => (results[at.Rank][at.Row], choiceWeights?[rank][token][at.Choice]))];
+                foreach (TElement[][] bias in biases?[rank] ?? []) terms.Add((bias[token], null));
+                sums[rank][token] = Sum(terms, hidden);
             }
         }
         return sums;
@@ -84,7 +100,7 @@ public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, 
                 var sum = new float[tokens[rank].Choices[token].Length];
                 foreach ((int owner, int row, int choice) in RowsOf(tokens, received, rank, token))
                 {
-                    if (layout == RowLayout.ExpertMajor) sum[choice] = weights[owner][row][0];
+                    if (options.Layout == RowLayout.ExpertMajor) sum[choice] = weights[owner][row][0];
                     else for (int k = 0; k < sum.Length; k++) sum[k] += weights[owner][row][k];
                 }
                 reduced[rank][token] = sum;
@@ -98,7 +114,7 @@ public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, 
         ReferenceTokens<T>[] tokens, List<ReferenceRow<T>>[] received, int source, int token)
     {
         var origin = new RowSource(source, token);
-        if (layout == RowLayout.RankMajor)
+        if (options.Layout == RowLayout.RankMajor)
         {
             for (int rank = 0; rank < ranks; rank++)
             {
@@ -112,7 +128,7 @@ public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, 
         {
             if (choices[k] < 0) continue;
             int rank = RankOf(choices[k]);
-            int local = choices[k] - FirstExpertOf(rank);
+            int local = LocalIndexOf(choices[k]);
             yield return (rank, received[rank].FindIndex(each => each.Source == origin && each.Indices[0] == local), k);
         }
     }
@@ -130,7 +146,7 @@ public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, 
                 rows.Add(new ReferenceRow<T>(
                     tokens[source].X[token],
                     new RowSource(source, token),
-                    [.. choices.Select((expert, k) => isHere[k] ? expert - FirstExpertOf(rank) : -1)],
+                    [.. choices.Select((expert, k) => isHere[k] ? LocalIndexOf(expert) : -1)],
                     [.. tokens[source].Weights[token].Select((weight, k) => isHere[k] ? weight : 0)]));
             }
         }
@@ -140,7 +156,7 @@ public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, 
     private List<ReferenceRow<T>> ExpertMajor<T>(ReferenceTokens<T>[] tokens, int rank)
     {
         var rows = new List<ReferenceRow<T>>();
-        for (int expert = FirstExpertOf(rank); expert < FirstExpertOf(rank + 1); expert++)
+        foreach (int expert in ExpertsOf(rank))
         {
             for (int source = 0; source < ranks; source++)
             {
@@ -149,29 +165,43 @@ public sealed class ReferenceExchange(int ranks, int experts, RowLayout layout, 
                     int k = Array.IndexOf(tokens[source].Choices[token], expert);
                     if (k < 0) continue;
                     rows.Add(new ReferenceRow<T>(
-                        tokens[source].X[token], new RowSource(source, token), [expert - FirstExpertOf(rank)], [tokens[source].Weights[token][k]]));
+                        tokens[source].X[token], new RowSource(source, token), [LocalIndexOf(expert)], [tokens[source].Weights[token][k]]));
                 }
             }
-            while (rows.Count % alignment != 0) rows.Add(new ReferenceRow<T>(null, new RowSource(-1, -1), [-1], [0]));
+            while (rows.Count % options.ExpertAlignment != 0) rows.Add(new ReferenceRow<T>(null, new RowSource(-1, -1), [-1], [0]));
         }
         return rows;
     }
 
-    private static T[] Sum<T>(T[][] rows, int hidden)
+    private int LocalIndexOf(int expert) => Array.IndexOf(ExpertsOf(RankOf(expert)), expert);
+
+    private static int ShareEnd(int rank, int experts, int ranks) => (int)((rank + 1L) * experts / ranks);
+
+    /// <summary>The terms in order, in single precision, the first starting the sum; rounded once.</summary>
+    private static T[] Sum<T>(List<(T[] Row, float? Weight)> terms, int hidden)
         where T : struct
     {
         var sum = new T[hidden];
-        if (rows.Length == 0) return sum;
+        if (terms.Count == 0) return sum;
         for (int i = 0; i < hidden; i++)
         {
-            float total = ToSingle(rows[0][i]);
-            for (int row = 1; row < rows.Length; row++) total += ToSingle(rows[row][i]);
+            float total = Term(terms[0], i);
+            for (int term = 1; term < terms.Count; term++) total += Term(terms[term], i);
             sum[i] = FromSingle<T>(total);
         }
         return sum;
     }
 
-    private static float ToSingle<T>(T value) => value is BFloat16 half ? half.ToSingle() : (float)(object)value!;
+    private static float Term<T>((T[] Row, float? Weight) term, int i) => term.Weight is { } weight ? ToSingle(term.Row[i]) * weight : ToSingle(term.Row[i]);
 
-    private static T FromSingle<T>(float value) => typeof(T) == typeof(BFloat16) ? (T)(object)BFloat16.FromSingle(value) : (T)(object)value;
+    private static float ToSingle<T>(T value) => value switch
+    {
+        BFloat16 number => number.ToSingle(),
+        Half number => (float)number,
+        _ => (float)(object)value!,
+    };
+
+    private static T FromSingle<T>(float value) =>
+        typeof(T) == typeof(BFloat16) ? (T)(object)BFloat16.FromSingle(value) :
+        typeof(T) == typeof(Half) ? (T)(object)(Half)value : (T)(object)value;
 }

@@ -27,8 +27,8 @@ internal interface IScaleUpTransport
 /// <param name="Channel">The group as this rank sees it.</param>
 /// <param name="Layout">Where things lie in every arena.</param>
 /// <param name="Arenas">All ranks' arenas, mapped, by rank.</param>
-/// <param name="ReceiveCapacity">Rows that a rank with an empty pool grants; the same on all ranks.</param>
-internal sealed record EngineSetup(GroupChannel Channel, ArenaLayout Layout, ArenaMemory[] Arenas, int ReceiveCapacity);
+/// <param name="Options">What the buffer was made with.</param>
+internal sealed record EngineSetup(GroupChannel Channel, ArenaLayout Layout, ArenaMemory[] Arenas, ExpertBufferOptions Options);
 
 /// <summary>
 /// The phases of a call, in the order in which <see cref="ExpertBuffer"/> calls them. A host engine does each phase and returns; a
@@ -51,12 +51,24 @@ internal interface IScaleUpEngine : IDisposable
     /// <summary>Waits for every peer's announcement; throws alike on all ranks where they disagree or someone lacks room.</summary>
     Agreement Agree(in Announcement mine, RoutingPlan plan);
 
+    /// <summary>Writes what nobody sends into this rank's region: the metadata of padding, zeros, counts.</summary>
+    void Prepare(in ReceiveCall call);
+
     /// <summary>Writes each row to its final place at its destinations, then tells them.</summary>
     void Push(in PushCall call);
 
-    /// <summary>Waits for the rows that others send to this rank.</summary>
-    void AwaitRows(long epoch, RoutingPlan plan, CallSite site);
+    /// <summary>Waits for the rows that others send to this rank, and takes over the groups that they are to be summed in.</summary>
+    void AwaitRows(in ReceiveCall call);
+
+    /// <summary>Copies results into this rank's arena, for peers to read.</summary>
+    void CopyResults(in OfferCall call);
+
+    /// <summary>Sums results by the plan's groups into this rank's arena, for peers to read.</summary>
+    void SumGroups(in OfferCall call);
 
     /// <summary>Reads each contribution where it lies and reduces, then tells the owners.</summary>
     void Pull(in PullCall call);
+
+    /// <summary>How long this rank has waited for a peer so far, beyond a first look.</summary>
+    TimeSpan WaitedFor(int peer);
 }

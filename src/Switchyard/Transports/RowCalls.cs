@@ -3,6 +3,36 @@ using Switchyard.Planning;
 
 namespace Switchyard.Transports;
 
+/// <summary>Rows somewhere in this process's memory.</summary>
+/// <param name="Address">The first row.</param>
+/// <param name="StrideBytes">Bytes from row to row.</param>
+internal readonly unsafe record struct RowMemory(nint Address, nint StrideBytes)
+{
+    public bool IsAbsent => Address == 0;
+
+    public byte* this[nint row] => (byte*)Address + (row * StrideBytes);
+}
+
+/// <summary>What a rank does to its own region before others have written to it, and where it finds what came.</summary>
+internal readonly struct ReceiveCall
+{
+    public required long Epoch { get; init; }
+
+    public required RoutingPlan Plan { get; init; }
+
+    /// <summary>This rank's region, from the start of its arena.</summary>
+    public required long RegionOffset { get; init; }
+
+    public required RegionLayout Region { get; init; }
+
+    /// <summary>False in a cached dispatch: rows come without metadata.</summary>
+    public required bool HasMetadata { get; init; }
+
+    public required bool ZeroPadding { get; init; }
+
+    public required CallSite Site { get; init; }
+}
+
 /// <summary>One push: rows in the caller's memory, to the regions that the peers granted.</summary>
 internal readonly unsafe struct PushCall
 {
@@ -12,15 +42,27 @@ internal readonly unsafe struct PushCall
 
     public required Agreement Agreement { get; init; }
 
-    public required byte* Rows { get; init; }
+    public required RowMemory Rows { get; init; }
 
-    public required nint RowStrideBytes { get; init; }
+    /// <summary>Absent where rows have no scales.</summary>
+    public required RowMemory Scales { get; init; }
 
     /// <summary>Null in a cached dispatch: rows travel without metadata.</summary>
     public required int* TopkIndices { get; init; }
 
     /// <summary>Null: the weights are taken as 1.</summary>
     public required float* TopkWeights { get; init; }
+}
+
+/// <summary>Results that go to this rank's arena: as they are, or summed by the plan's groups.</summary>
+internal readonly unsafe struct OfferCall
+{
+    public required RoutingPlan Plan { get; init; }
+
+    public required RowMemory Results { get; init; }
+
+    /// <summary>Where they go, without gaps.</summary>
+    public required byte* Destination { get; init; }
 }
 
 /// <summary>One pull: results in the peers' regions, to the caller's memory.</summary>
@@ -32,9 +74,14 @@ internal readonly unsafe struct PullCall
 
     public required Agreement Agreement { get; init; }
 
-    public required byte* Output { get; init; }
+    public required RowMemory Output { get; init; }
 
-    public required nint OutputStrideBytes { get; init; }
+    public required RowMemory Bias { get; init; }
+
+    public required RowMemory SecondBias { get; init; }
+
+    /// <summary>Tokens × top-k weights to multiply contributions by, or null.</summary>
+    public required float* ChoiceWeights { get; init; }
 
     /// <summary>Tokens × top-k reduced weights, or null.</summary>
     public required float* ReducedWeights { get; init; }

@@ -1,0 +1,121 @@
+using Switchyard.Reference;
+
+namespace Switchyard.Conformance;
+
+/// <summary>One dispatch and combine of random tokens with randomly drawn arguments, held against the reference.</summary>
+internal static class Exchange
+{
+    /// <summary>Dispatches rows of the buffer's element.</summary>
+    public static void Run<T>(RankContext rank, ExpertBuffer buffer, Shape shape, Random random)
+        where T : unmanaged
+    {
+        ReferenceTokens<T>[] tokens = Workload.Draw<T>(random, shape);
+        ReferenceTokens<T> mine = tokens[rank.Rank];
+        List<ReferenceRow<T>>[] received = shape.Reference().Dispatch(tokens);
+        ReadOnlyTensorView x = ReadOnlyTensorView.FromSpan<T>(Workload.Flat(mine.X));
+        int[] choices = Workload.Flat(mine.Choices);
+        using Dispatched d = random.Next(2) == 0
+            ? buffer.Dispatch(x, choices, Workload.Flat(mine.Weights), shape.Options)
+            : buffer.Dispatch(x, choices.Select(choice => (long)choice).ToArray(), Workload.Flat(mine.Weights), shape.Options);
+        Check.Received(received[rank.Rank], d, shape, hasMetadata: true);
+        Combine<T, T>(rank, buffer, shape, random, tokens, received, d, d.Handle);
+        Repeat(rank, buffer, shape, random, tokens, d.Handle);
+    }
+
+    /// <summary>Dispatches packed rows of any length with scales of any kind, and combines in the buffer's element.</summary>
+    public static void RunScaled<T>(RankContext rank, ExpertBuffer buffer, Shape shape, Random random)
+        where T : unmanaged
+    {
+        ScaledFormat format = ScaledFormat.Draw(random);
+        ReferenceTokens<byte>[] tokens = Workload.Draw<byte>(random, shape, format.RowBytes + format.ScaleBytes);
+        ReferenceTokens<byte> mine = tokens[rank.Rank];
+        List<ReferenceRow<byte>>[] received = shape.Reference().Dispatch(tokens);
+        byte[] rows = format.RowsOf(mine.X), scales = format.ScalesOf(mine.X);
+        using Dispatched d = buffer.Dispatch(format.Scaled(rows, scales), Workload.Flat(mine.Choices), Workload.Flat(mine.Weights), shape.Options);
+        Check.ReceivedScaled(received[rank.Rank], d, shape, format, hasMetadata: true);
+        Combine<byte, T>(rank, buffer, shape, random, tokens, received, d, d.Handle);
+
+        ReferenceTokens<byte>[] others = [.. tokens.Select(each => each with { X = Workload.DrawRows<byte>(random, each.X.Length, format.RowBytes + format.ScaleBytes) })];
+        rows = format.RowsOf(others[rank.Rank].X);
+        scales = format.ScalesOf(others[rank.Rank].X);
+        using Dispatched again = buffer.Dispatch(format.Scaled(rows, scales), d.Handle);
+        Check.ReceivedScaled(shape.Reference().Dispatch(others)[rank.Rank], again, shape, format, hasMetadata: false);
+    }
+
+    /// <summary>A cached dispatch of other rows, and the combine that goes with it.</summary>
+    private static void Repeat<T>(RankContext rank, ExpertBuffer buffer, Shape shape, Random random, ReferenceTokens<T>[] tokens, DispatchHandle handle)
+        where T : unmanaged
+    {
+        if (random.Next(2) == 0)
+        {
+            ReferenceTokens<T>[] others = [.. tokens.Select(each => each with { X = Workload.DrawRows<T>(random, each.X.Length, shape.Hidden) })];
+            List<ReferenceRow<T>>[] received = shape.Reference().Dispatch(others);
+            using Dispatched d = buffer.Dispatch(ReadOnlyTensorView.FromSpan<T>(Workload.Flat(others[rank.Rank].X)), handle);
+            Check.Received(received[rank.Rank], d, shape, hasMetadata: false);
+            Combine<T, T>(rank, buffer, shape, random, others, received, d, handle);
+        }
+        if (random.Next(2) == 0) handle.Dispose();
+    }
+
+    /// <summary>Combines random results from a randomly chosen memory, with and without biases and weights of either kind.</summary>
+    private static void Combine<TRow, T>(
+        RankContext rank,
+        ExpertBuffer buffer,
+        Shape shape,
+        Random random,
+        ReferenceTokens<TRow>[] tokens,
+        List<ReferenceRow<TRow>>[] received,
+        in Dispatched d,
+        DispatchHandle handle)
+        where TRow : unmanaged
+        where T : unmanaged
+    {
+        ReferenceExchange reference = shape.Reference();
+        T[][][] results = [.. received.Select(rows => Workload.DrawRows<T>(random, rows.Count, shape.Hidden))];
+        int columns = shape.Layout == RowLayout.RankMajor ? shape.TopK : 1;
+        float[][][] rowWeights = [.. received.Select(rows => Workload.DrawWeights(random, rows.Count, columns))];
+        int biasCount = random.Next(3);
+        T[][][][] biases = [.. tokens.Select(each => Enumerable.Range(0, biasCount).Select(_ => Workload.DrawRows<T>(random, each.X.Length, shape.Hidden)).ToArray())];
+        bool bringsWeights = random.Next(2) == 0, multiplies = random.Next(2) == 0 && shape.Layout == RowLayout.ExpertMajor && !shape.PreReduce;
+        float[][][] choiceWeights = [.. tokens.Select(each => Workload.DrawWeights(random, each.X.Length, shape.TopK))];
+
+        int mine = tokens[rank.Rank].X.Length;
+        T[] output = Workload.Poisoned<T>(mine * shape.Hidden);
+        float[] reduced = Workload.Poisoned<float>(mine * shape.TopK);
+        T[][][] bias = biases[rank.Rank];
+        buffer.Combine(
+            Place<T>(d, Workload.Flat(results[rank.Rank]), shape.Hidden, random.Next(3)),
+            handle,
+            TensorView.FromSpan<T>(output),
+            new CombineOptions
+            {
+                Bias = biasCount > 0 ? ReadOnlyTensorView.FromSpan<T>(Workload.Flat(bias[0])) : default,
+                SecondBias = biasCount > 1 ? ReadOnlyTensorView.FromSpan<T>(Workload.Flat(bias[1])) : default,
+                ChoiceWeights = multiplies ? Workload.Flat(choiceWeights[rank.Rank]) : null,
+                RowWeights = bringsWeights ? Workload.Lengthened(Workload.Flat(rowWeights[rank.Rank]), d.RowCount * columns) : null,
+                ReducedWeights = bringsWeights ? reduced : null,
+            });
+
+        T[][] sums = reference.Combine(tokens, received, results, shape.Hidden, biases, multiplies ? choiceWeights : null)[rank.Rank];
+        Check.Equal<T>(Workload.Flat(sums), output, "combined");
+        if (bringsWeights) Check.Equal<float>(Workload.Flat(reference.CombineWeights(tokens, received, rowWeights)[rank.Rank]), reduced, "reduced weights");
+    }
+
+    /// <summary>Puts results where a caller may have them: in memory of its own, in the received rows, in the room for results.</summary>
+    private static ReadOnlyTensorView Place<T>(in Dispatched d, T[] results, int hidden, int memory)
+        where T : unmanaged
+    {
+        // Received rows of another format are no place for results.
+        if (memory == 1 && d.Rows.Element == ElementTypes.Of<T>() && d.Rows.RowLength == hidden && d.Scales.IsAbsent)
+        {
+            results.CopyTo(d.Rows.AsSpan<T>());
+            return d.Rows;
+        }
+        if (memory == 2)
+        {
+            results.CopyTo(d.ResultRows.AsSpan<T>());
+            return d.ResultRows;
+        }
+        return ReadOnlyTensorView.FromSpan<T>(Workload.Lengthened(results, d.RowCount * hidden));
+    }
+}
