@@ -1,5 +1,7 @@
 using System.CommandLine;
 using System.Runtime.Versioning;
+using Switchyard.Cli.Bench;
+using Switchyard.Cli.Bench.Work;
 using Switchyard.Cli.Launch;
 
 [assembly: SupportedOSPlatform("linux")]
@@ -15,6 +17,8 @@ internal static class Program
         var root = new RootCommand("Switchyard: expert-parallel token exchange for mixture-of-experts models.")
         {
             LaunchCommand.Create(),
+            BenchCommand.Create(),
+            WorkCommand.Create(),
         };
         // No response files: an argument that begins with '@' belongs to the ranks' program.
         ParseResult parse = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });

@@ -26,9 +26,13 @@ internal static class ProcessTable
     }
 
     /// <summary>The command line of every process.</summary>
-    public static IEnumerable<string> CommandLines() => Directory.EnumerateDirectories("/proc")
-        .Where(folder => char.IsAsciiDigit(Path.GetFileName(folder)[0]))
-        .Select(folder => Read(Path.Combine(folder, "cmdline")));
+    public static IEnumerable<string> CommandLines() => Running().Select(pid => Read($"/proc/{pid}/cmdline"));
+
+    /// <summary>The id of every process.</summary>
+    public static IEnumerable<int> Running() => Directory.EnumerateDirectories("/proc")
+        .Select(folder => Path.GetFileName(folder))
+        .Where(name => char.IsAsciiDigit(name[0]))
+        .Select(int.Parse);
 
     /// <summary>A file of /proc; empty when its process or thread is gone.</summary>
     public static string Read(string path)

@@ -97,6 +97,8 @@ internal sealed class Crew : IDisposable
         variables["SWITCHYARD_DIRECTORY"] = _directory.MeetingPath;
         variables["SWITCHYARD_TOKEN_FILE"] = _directory.TokenFile;
         variables["SWITCHYARD_FAULT_NOTES"] = _directory.MeetingPath;
+        foreach ((string name, string value) in _options.Variables)
+            variables[name] = value;
         // A .NET process that is killed leaves its diagnostics socket in the temporary folder; without diagnostics it makes none.
         variables.TryAdd("DOTNET_EnableDiagnostics", "0");
     }

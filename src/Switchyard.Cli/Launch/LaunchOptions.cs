@@ -18,4 +18,7 @@ internal sealed record LaunchOptions
 
     /// <summary>An executable's path and its arguments.</summary>
     public required IReadOnlyList<string> Command { get; init; }
+
+    /// <summary>Environment variables that the ranks get besides the launcher's own.</summary>
+    public IReadOnlyDictionary<string, string> Variables { get; init; } = new Dictionary<string, string>();
 }

@@ -1,0 +1,14 @@
+namespace Switchyard.Cli.Bench;
+
+/// <summary>What was asked for, checked.</summary>
+internal sealed record BenchPlan
+{
+    public required IReadOnlyList<Shape> Shapes { get; init; }
+    public required int Repetitions { get; init; }
+    public required int Warmup { get; init; }
+
+    /// <summary>Runs in turn with the peer; null without one.</summary>
+    public required int? Pairs { get; init; }
+
+    public required string? JsonFile { get; init; }
+}

@@ -1,0 +1,66 @@
+using System.Text.Json;
+using Switchyard.Cli.Bench.Peers;
+using Switchyard.Cli.Bench.Report;
+using Switchyard.Cli.Bench.Work;
+
+namespace Switchyard.Cli.Bench;
+
+/// <summary>Measures the shapes one after another and reports them.</summary>
+internal static class BenchRunner
+{
+    private const int NotVerified = 1;
+
+    /// <summary>The tool's exit code. What was measured before a failure is reported too.</summary>
+    public static async Task<int> RunAsync(BenchPlan plan)
+    {
+        MpiPeer? peer = plan.Pairs is null ? null : await MpiPeer.BuildAsync();
+        var measurements = new List<Measurement>();
+        int exitCode = 0;
+        try
+        {
+            foreach (Shape shape in plan.Shapes)
+            {
+                Announce(shape);
+                var job = new Job(shape, plan.Repetitions, plan.Warmup);
+                measurements.Add(peer is null ? await RankLauncher.RunAsync(job) : await InTurnAsync(job, peer, plan.Pairs!.Value));
+            }
+        }
+        catch (SubjobFailedException failure)
+        {
+            exitCode = failure.ExitCode;
+        }
+        if (measurements.Count > 0)
+            Report(measurements, plan.JsonFile);
+        return exitCode == 0 && measurements.Any(each => !each.Verified) ? NotVerified : exitCode;
+    }
+
+    /// <summary>
+    /// Ours and the peer's runs by turns, so that both meet the same state of the machine. The run that stands for ours is the median
+    /// one.
+    /// </summary>
+    private static async Task<Measurement> InTurnAsync(Job job, MpiPeer peer, int pairs)
+    {
+        var runs = new List<(Measurement Ours, PeerResult Peer)>();
+        for (int i = 0; i < pairs; i++)
+            runs.Add((await RankLauncher.RunAsync(job), await peer.RunAsync(job)));
+        Measurement median = runs.Select(run => run.Ours).OrderBy(ours => ours.PairUs.P50).ElementAt((pairs - 1) / 2);
+        Measurement shown = runs.Select(run => run.Ours).FirstOrDefault(ours => !ours.Verified) ?? median;
+        IEnumerable<Pair> compared = runs.Select(run => new Pair(run.Ours.DispatchUs, run.Ours.CombineUs, run.Peer));
+        return shown with { Peer = new PeerComparison(MpiPeer.Name, [.. compared]) };
+    }
+
+    private static void Report(List<Measurement> measurements, string? jsonFile)
+    {
+        ResultTable.Print(measurements);
+        PeerTable.Print(measurements);
+        if (jsonFile is not null)
+            File.WriteAllText(jsonFile, JsonSerializer.Serialize(measurements, BenchJson.Default.ListMeasurement) + "\n");
+    }
+
+    /// <summary>For who waits at a terminal.</summary>
+    private static void Announce(Shape shape)
+    {
+        if (!Console.IsErrorRedirected)
+            Console.Error.WriteLine($"measuring {shape}");
+    }
+}

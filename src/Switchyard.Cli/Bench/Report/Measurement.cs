@@ -1,0 +1,133 @@
+using Switchyard.Cli.Bench.Peers;
+using Switchyard.Cli.Bench.Work;
+
+namespace Switchyard.Cli.Bench.Report;
+
+/// <summary>A measured shape, in the words and the order of the result file.</summary>
+internal sealed record Measurement
+{
+    public string Backend { get; } = "cpu";
+    public string Mode { get; } = "throughput";
+    public required int Ranks { get; init; }
+    public required bool Processes { get; init; }
+    public required int Tokens { get; init; }
+    public required int Hidden { get; init; }
+    public required int TopK { get; init; }
+    public required int Experts { get; init; }
+    public required string Element { get; init; }
+    public required string Layout { get; init; }
+
+    /// <summary>Processors of a GPU that a rank may use.</summary>
+    public int? Sms { get; init; }
+
+    /// <summary>Received rows, over all ranks.</summary>
+    public required long Rows { get; init; }
+
+    public required bool Verified { get; init; }
+    public required Percentiles DispatchUs { get; init; }
+    public required Percentiles CombineUs { get; init; }
+    public required Percentiles PairUs { get; init; }
+
+    /// <summary>Read plus written bytes a second of the faster copy, over all ranks; the median of the copies between the repetitions.</summary>
+    public required double CopyGBps { get; init; }
+
+    /// <summary>The median, over pairs of a copy and the repetition after it, of their rates' ratio.</summary>
+    public required double DispatchFractionOfCopy { get; init; }
+    public required double CombineFractionOfCopy { get; init; }
+    public required double AllocatedBytesPerStep { get; init; }
+    public string Device { get; } = Machine.Processor;
+    public string Driver { get; } = Machine.Kernel;
+    public string? Commit { get; } = Machine.Commit;
+    public required string Routing { get; init; }
+    public required int Repetitions { get; init; }
+    /// <summary>Bytes of a row as it is dispatched, its scales not counted.</summary>
+    public required int RowBytes { get; init; }
+
+    /// <summary>Bytes of a row as it is combined.</summary>
+    public required int ResultRowBytes { get; init; }
+
+    /// <summary>Threads that moved a rank's rows; null for the library's choice.</summary>
+    public int? Workers { get; init; }
+
+    /// <summary>Those of <see cref="Rows"/> that stayed on their rank.</summary>
+    public required long LocalRows { get; init; }
+
+    /// <summary>Read plus written bytes a second, as the fraction of the copy counts them.</summary>
+    public required double DispatchGBps { get; init; }
+
+    /// <inheritdoc cref="DispatchGBps"/>
+    public required double CombineGBps { get; init; }
+
+    public int Cores { get; } = Machine.Cores;
+    public string Runtime { get; } = Machine.Runtime;
+
+    /// <summary>What was wrong, where <see cref="Verified"/> is false.</summary>
+    public string? Difference { get; init; }
+
+    /// <summary>How a peer did in turn with this, if one was asked for.</summary>
+    public PeerComparison? Peer { get; init; }
+
+    public static Measurement Of(Job job, RankResult[] ranks)
+    {
+        Shape shape = job.Shape;
+        int[][] rows = new Workload(shape).Rows;
+        long total = rows.Sum(bySource => bySource.Sum(each => (long)each));
+        long[] dispatch = TicksOfEach(ranks, rank => rank.Dispatch), combine = TicksOfEach(ranks, rank => rank.Combine);
+        Percentiles dispatchUs = Percentiles.Of(dispatch), combineUs = Percentiles.Of(combine);
+        double[] copies = [.. CopyRates(ranks, rank => rank.Memcpy).Zip(CopyRates(ranks, rank => rank.Stream), Math.Max)];
+        double rowsMoved = ((double)shape.Ranks * shape.Tokens) + total;
+        double dispatchGBps = GBps(rowsMoved * shape.RowBytes, dispatchUs.P50), combineGBps = GBps(rowsMoved * shape.ResultRowBytes, combineUs.P50);
+        int wrong = Array.FindIndex(ranks, rank => rank.Difference is not null);
+        return new Measurement
+        {
+            Ranks = shape.Ranks,
+            Processes = shape.Processes,
+            Tokens = shape.Tokens,
+            Hidden = shape.Hidden,
+            TopK = shape.TopK,
+            Experts = shape.Experts,
+            Element = shape.Element,
+            Layout = shape.LayoutName,
+            Rows = total,
+            Verified = wrong < 0,
+            DispatchUs = dispatchUs,
+            CombineUs = combineUs,
+            PairUs = Percentiles.Of(dispatch.Zip(combine, (first, second) => first + second)),
+            CopyGBps = Rounded(Median(copies)),
+            DispatchFractionOfCopy = Rounded(FractionOfCopy(job, copies, rowsMoved * shape.RowBytes, dispatch)),
+            CombineFractionOfCopy = Rounded(FractionOfCopy(job, copies, rowsMoved * shape.ResultRowBytes, combine)),
+            // The repetition that is checked is not counted.
+            AllocatedBytesPerStep = Rounded(ranks.Max(rank => rank.AllocatedBytes) / (job.Repetitions - 1.0)),
+            Routing = shape.Routing,
+            Repetitions = job.Repetitions,
+            RowBytes = shape.RowBytes,
+            ResultRowBytes = shape.ResultRowBytes,
+            Workers = shape.Workers,
+            LocalRows = rows.Select((bySource, rank) => (long)bySource[rank]).Sum(),
+            DispatchGBps = Rounded(dispatchGBps),
+            CombineGBps = Rounded(combineGBps),
+            Difference = wrong < 0 ? null : $"rank {wrong}: {ranks[wrong].Difference}",
+        };
+    }
+
+    private static long[] TicksOfEach(RankResult[] ranks, Func<RankResult, Interval[]> intervals) =>
+        [.. Enumerable.Range(0, intervals(ranks[0]).Length).Select(i => Interval.TicksOfAll(ranks.Select(rank => intervals(rank)[i])))];
+
+    /// <summary>The rate of each copy, all ranks together.</summary>
+    private static IEnumerable<double> CopyRates(RankResult[] ranks, Func<RankResult, Interval[]> intervals) =>
+        TicksOfEach(ranks, intervals).Select(ticks => GBps(2.0 * ranks.Sum(rank => rank.CopyBytes), Percentiles.Microseconds(ticks)));
+
+    /// <summary>The median over pairs: a copy, and the repetition that came after it.</summary>
+    private static double FractionOfCopy(Job job, double[] copies, double bytes, long[] ticks) =>
+        Median(copies.Select((copy, i) => GBps(bytes, Percentiles.Microseconds(ticks[i * job.RepetitionsACopy])) / copy));
+
+    private static double Median(IEnumerable<double> values)
+    {
+        double[] sorted = [.. values.Order()];
+        return (sorted[(sorted.Length - 1) / 2] + sorted[sorted.Length / 2]) / 2;
+    }
+
+    private static double GBps(double bytes, double microseconds) => bytes / microseconds / 1e3;
+
+    private static double Rounded(double value) => Math.Round(value, 3);
+}

@@ -1,0 +1,44 @@
+using System.Text.Json.Serialization;
+
+namespace Switchyard.Cli.Bench;
+
+/// <summary>What is measured in one go.</summary>
+internal sealed record Shape
+{
+    public required int Ranks { get; init; }
+
+    /// <summary>A process a rank; otherwise the ranks are threads of one process.</summary>
+    public required bool Processes { get; init; }
+
+    /// <summary>Tokens of each rank.</summary>
+    public required int Tokens { get; init; }
+
+    public required int Hidden { get; init; }
+    public required int TopK { get; init; }
+    public required int Experts { get; init; }
+
+    /// <summary>The name of a <see cref="RowElement"/>.</summary>
+    public required string Element { get; init; }
+
+    public required RowLayout Layout { get; init; }
+
+    /// <summary>The name of a <see cref="Routing"/>.</summary>
+    public required string Routing { get; init; }
+
+    /// <summary>Threads that move a rank's rows; null for the library's choice.</summary>
+    public int? Workers { get; init; }
+
+    /// <summary>Bytes of a row as it is dispatched, its scales not counted.</summary>
+    [JsonIgnore]
+    public int RowBytes => Hidden * RowElement.Named(Element).Bytes;
+
+    /// <summary>Bytes of a row as it is combined.</summary>
+    [JsonIgnore]
+    public int ResultRowBytes => Hidden * RowElement.Named(Element).Result.Bytes;
+
+    [JsonIgnore]
+    public string LayoutName => Layout == RowLayout.RankMajor ? "rank" : "expert";
+
+    public override string ToString() =>
+        $"{Ranks} {(Processes ? "processes" : "threads")} x {Tokens} x {Hidden} {Element}, {LayoutName}, {Routing}";
+}

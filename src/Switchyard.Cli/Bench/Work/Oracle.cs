@@ -1,0 +1,130 @@
+namespace Switchyard.Cli.Bench.Work;
+
+/// <summary>
+/// Holds what a rank got against what the documented rules say it must get, bit for bit, with nothing of the library's but its views.
+/// Each check returns null, or the first difference.
+/// </summary>
+internal sealed class Oracle(Workload workload, int rank)
+{
+    private readonly List<ExpectedRow> _expected = ExpectedRow.ListOf(workload, rank);
+    private readonly Experts _experts = new(workload);
+    private readonly byte[] _row = new byte[workload.Shape.RowBytes];
+
+    /// <summary>Checks rows, where they came from, indices, weights and counts.</summary>
+    public string? CheckReceived(in Dispatched received)
+    {
+        if (received.RowCount != _expected.Count)
+            return $"{received.RowCount} rows instead of {_expected.Count}";
+        for (int row = 0; row < _expected.Count; row++)
+        {
+            ExpectedRow expected = _expected[row];
+            if (received.Sources[row] != expected.Source)
+                return $"row {row} comes from {received.Sources[row]} instead of {expected.Source}";
+            workload.DrawRow(expected.Source.Rank, expected.Source.Token, _row);
+            if (FirstDifference(_row, RowElement.RowOf(received.Rows, row)) is { } at)
+                return $"row {row}, of {expected.Source}, differs in byte {at}";
+            if (CheckScales(received, row, expected) is { } scale)
+                return scale;
+            if (CheckChoices(received, row, expected) is { } difference)
+                return difference;
+        }
+        return CheckCounts(received);
+    }
+
+    /// <summary>Makes the experts' results of the received rows.</summary>
+    public void ApplyExperts(in Dispatched received, TensorView results)
+    {
+        for (int row = 0; row < _expected.Count; row++)
+            _experts.Apply(_expected[row].Destination, RowElement.RowOf(received.Rows, row), RowElement.RowOf(results, row));
+    }
+
+    /// <summary>
+    /// Checks the sums of the experts' results: added in single precision, in the documented order, the first one starting the sum,
+    /// rounded once.
+    /// </summary>
+    public string? CheckCombined(TensorView output)
+    {
+        float[] sum = new float[workload.Shape.Hidden], addend = new float[workload.Shape.Hidden];
+        byte[] result = new byte[workload.Shape.ResultRowBytes];
+        for (int token = 0; token < workload.Shape.Tokens; token++)
+        {
+            bool isFirst = true;
+            Array.Clear(sum);
+            workload.DrawRow(rank, token, _row);
+            foreach (Destination destination in workload.DestinationsOf(rank, token))
+            {
+                _experts.Apply(destination, _row, result);
+                workload.Element.Result.ToSingle(result, isFirst ? sum : addend);
+                for (int i = 0; i < sum.Length && !isFirst; i++)
+                    sum[i] += addend[i];
+                isFirst = false;
+            }
+            workload.Element.Result.FromSingle(sum, result);
+            if (FirstDifference(result, RowElement.RowOf(output, token)) is { } at)
+                return $"the sum of token {token} differs in byte {at}";
+        }
+        return null;
+    }
+
+    /// <summary>
+    /// Rank-major rows carry all of the token's choices, those elsewhere as -1 and weight 0; expert-major rows the one that they stand
+    /// for.
+    /// </summary>
+    private string? CheckChoices(in Dispatched received, int row, ExpectedRow expected)
+    {
+        (int source, int token) = expected.Source;
+        ReadOnlySpan<int> choices = workload.ChoicesOf(source, token);
+        Span<float> weights = stackalloc float[choices.Length];
+        Workload.DrawWeights(source, token, weights);
+        int choice = expected.Destination.Choice;
+        if (choice >= 0)
+        {
+            choices = choices.Slice(choice, 1);
+            weights = weights.Slice(choice, 1);
+        }
+        for (int column = 0; column < choices.Length; column++)
+        {
+            bool isHere = workload.RankOf(choices[column]) == rank;
+            int at = (row * choices.Length) + column;
+            int index = isHere ? choices[column] - workload.FirstExpertOf(rank) : -1;
+            if (received.TopkIndices[at] != index)
+                return $"row {row} has index {received.TopkIndices[at]} instead of {index} in column {column}";
+            // Not by ==, for which a NaN would have to be a difference of its own.
+            if (!received.TopkWeights[at].Equals(isHere ? weights[column] : 0))
+                return $"row {row} has weight {received.TopkWeights[at]} instead of {(isHere ? weights[column] : 0)} in column {column}";
+        }
+        return null;
+    }
+
+    private string? CheckScales(in Dispatched received, int row, ExpectedRow expected)
+    {
+        if (workload.Scales == 0)
+            return received.Scales.IsAbsent ? null : "there are scales that nobody sent";
+        byte[] scales = new byte[workload.Scales * sizeof(float)];
+        Workload.DrawScales(expected.Source.Rank, expected.Source.Token, scales);
+        return FirstDifference(scales, RowElement.RowOf(received.Scales, row)) is { } at ? $"the scales of row {row} differ in byte {at}" : null;
+    }
+
+    private string? CheckCounts(in Dispatched received)
+    {
+        for (int source = 0; source < workload.Shape.Ranks; source++)
+        {
+            if (received.RowsPerSource[source] != workload.Rows[source][rank])
+                return $"{received.RowsPerSource[source]} rows of rank {source} counted instead of {workload.Rows[source][rank]}";
+        }
+        int[] chosen = new int[workload.Shape.Experts];
+        for (int source = 0; source < workload.Shape.Ranks; source++)
+        {
+            foreach (int expert in workload.ChoicesOf(source).Where(expert => expert >= 0))
+                chosen[expert]++;
+        }
+        ReadOnlySpan<int> mine = chosen.AsSpan(workload.FirstExpertOf(rank)..workload.FirstExpertOf(rank + 1));
+        return received.TokensPerExpert.SequenceEqual(mine) ? null : "the tokens per expert are counted wrong";
+    }
+
+    private static int? FirstDifference(ReadOnlySpan<byte> expected, ReadOnlySpan<byte> actual)
+    {
+        int common = expected.CommonPrefixLength(actual);
+        return common == expected.Length && common == actual.Length ? null : common;
+    }
+}

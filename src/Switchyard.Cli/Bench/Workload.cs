@@ -1,0 +1,119 @@
+namespace Switchyard.Cli.Bench;
+
+/// <summary>
+/// What every rank brings and what every rank must get, by the documented rules alone. Every rank draws the same from the same numbers,
+/// so that each can check what it received.
+/// </summary>
+internal sealed class Workload
+{
+    private const ulong RowsPurpose = 1;
+    private const ulong ChoicesPurpose = 2;
+    private const ulong WeightsPurpose = 3;
+    private const ulong ScalesPurpose = 4;
+
+    private readonly int[] _rankOf;
+    private readonly int[][] _choices;
+
+    public Workload(Shape shape)
+    {
+        Shape = shape;
+        Element = RowElement.Named(shape.Element);
+        _rankOf = new int[shape.Experts];
+        for (int rank = 0; rank < shape.Ranks; rank++)
+            _rankOf.AsSpan(FirstExpertOf(rank)..FirstExpertOf(rank + 1)).Fill(rank);
+        var routing = Routing.Named(shape.Routing, shape.Experts, shape.TopK);
+        _choices = [.. Enumerable.Range(0, shape.Ranks).Select(rank => Choose(routing, rank))];
+        Rows = CountRows();
+    }
+
+    public Shape Shape { get; }
+
+    public RowElement Element { get; }
+
+    /// <summary>Scales that travel with a row.</summary>
+    public int Scales => Element.ScalesOf(Shape.Hidden);
+
+    /// <summary>Rows by source rank, then by receiving rank.</summary>
+    public int[][] Rows { get; }
+
+    public int MostRowsReceived => Enumerable.Range(0, Shape.Ranks).Max(RowsReceivedBy);
+
+    public int RowsReceivedBy(int rank) => Rows.Sum(bySource => bySource[rank]);
+
+    /// <summary>A rank's tokens × top-k choices.</summary>
+    public int[] ChoicesOf(int rank) => _choices[rank];
+
+    public ReadOnlySpan<int> ChoicesOf(int rank, int token) => _choices[rank].AsSpan(token * Shape.TopK, Shape.TopK);
+
+    /// <summary>A rank's tokens × top-k weights.</summary>
+    public float[] WeightsOf(int rank)
+    {
+        float[] weights = new float[Shape.Tokens * Shape.TopK];
+        for (int token = 0; token < Shape.Tokens; token++)
+            DrawWeights(rank, token, weights.AsSpan(token * Shape.TopK, Shape.TopK));
+        return weights;
+    }
+
+    public static void DrawWeights(int rank, int token, Span<float> weights)
+    {
+        var random = new SplitMix(WeightsPurpose, rank, token);
+        foreach (ref float weight in weights)
+            weight = (float)random.NextDouble();
+    }
+
+    public void DrawRow(int rank, int token, Span<byte> row)
+    {
+        var random = new SplitMix(RowsPurpose, rank, token);
+        Element.Draw(ref random, row);
+    }
+
+    public static void DrawScales(int rank, int token, Span<byte> scales)
+    {
+        var random = new SplitMix(ScalesPurpose, rank, token);
+        RowElement.Named("single").Draw(ref random, scales);
+    }
+
+    /// <summary>Rank r of R holds the experts [⌊rE/R⌋, ⌊(r+1)E/R⌋).</summary>
+    public int FirstExpertOf(int rank) => (int)((long)rank * Shape.Experts / Shape.Ranks);
+
+    /// <summary>The rank of an expert; -1 for no choice.</summary>
+    public int RankOf(int expert) => expert < 0 ? -1 : _rankOf[expert];
+
+    /// <summary>Where a token's rows go, in the order in which combine adds them: by rank, or by choice.</summary>
+    public IEnumerable<Destination> DestinationsOf(int rank, int token)
+    {
+        int[] choices = ChoicesOf(rank, token).ToArray();
+        if (Shape.Layout == RowLayout.ExpertMajor)
+            return choices.Select((expert, k) => new Destination(RankOf(expert), expert, k)).Where(destination => destination.Rank >= 0);
+        IEnumerable<int> receivers = choices.Select(RankOf).Where(receiver => receiver >= 0).Distinct().Order();
+        return receivers.Select(receiver => new Destination(receiver, -1, -1));
+    }
+
+    private int[] Choose(Routing routing, int rank)
+    {
+        int[] choices = new int[Shape.Tokens * Shape.TopK];
+        for (int token = 0; token < Shape.Tokens; token++)
+        {
+            var random = new SplitMix(ChoicesPurpose, rank, token);
+            routing.Choose(ref random, ((long)rank * Shape.Tokens) + token, choices.AsSpan(token * Shape.TopK, Shape.TopK));
+        }
+        return choices;
+    }
+
+    private int[][] CountRows()
+    {
+        int[][] rows = [.. Enumerable.Range(0, Shape.Ranks).Select(_ => new int[Shape.Ranks])];
+        for (int rank = 0; rank < Shape.Ranks; rank++)
+        {
+            for (int token = 0; token < Shape.Tokens; token++)
+            {
+                foreach (Destination destination in DestinationsOf(rank, token))
+                    rows[rank][destination.Rank]++;
+            }
+        }
+        return rows;
+    }
+}
+
+/// <summary>One row of a token: the rank it goes to and, in expert-major, the expert and the choice that it stands for, else -1.</summary>
+internal readonly record struct Destination(int Rank, int Expert, int Choice);

@@ -1,0 +1,84 @@
+using System.Diagnostics;
+using Switchyard.Cli.Bench;
+using Switchyard.Cli.Bench.Report;
+using Switchyard.Cli.Bench.Work;
+using Xunit;
+
+namespace Switchyard.Cli.Tests.Bench;
+
+public sealed class MeasurementTests
+{
+    private static readonly Shape _shape = new()
+    {
+        Ranks = 2,
+        Processes = false,
+        Tokens = 10,
+        Hidden = 500,
+        TopK = 1,
+        Experts = 2,
+        Element = "bf16",
+        Layout = RowLayout.RankMajor,
+        Routing = "one-hot",
+    };
+
+    [Fact]
+    public void Percentiles_are_by_nearest_rank()
+    {
+        IEnumerable<long> ticks = Enumerable.Range(1, 200).Select(Ticks).Reverse();
+        Assert.Equal(new Percentiles(100, 198), Percentiles.Of(ticks));
+        Assert.Equal(new Percentiles(7, 7), Percentiles.Of([Ticks(7)]));
+    }
+
+    [Fact]
+    public void A_phase_lasts_from_the_first_start_to_the_last_end()
+    {
+        var measured = Measurement.Of(new Job(_shape, 2, 0), [RankAt(0, 10), RankAt(5, 40)]);
+        Assert.Equal(45, measured.DispatchUs.P50);
+        Assert.Equal(90, measured.PairUs.P50);
+        // 20 tokens and 20 rows of 1000 bytes in 45 us; both ranks copy 9000 bytes in it, each read and written.
+        Assert.Equal(20, measured.Rows);
+        Assert.Equal(0.889, measured.DispatchGBps);
+        Assert.Equal(0.8, measured.CopyGBps);
+        Assert.Equal(1.111, measured.DispatchFractionOfCopy);
+        Assert.True(measured.Verified);
+    }
+
+    [Fact]
+    public void The_fraction_of_the_copy_is_the_median_of_pairs()
+    {
+        // A machine that halves its speed after the first of three pairs: in each the phase runs at half the copy's rate.
+        Interval[] phases = [At(100), At(200), At(200), At(900)], copies = [At(50), At(100), At(100)];
+        RankResult rank = RankAt(0, 1) with { Dispatch = phases, Combine = phases, Memcpy = copies, Stream = copies, CopyBytes = 20_000 };
+        var measured = Measurement.Of(new Job(_shape, 4, 0), [rank, rank]);
+        // 40000 bytes a phase, 80000 a copy, read and written.
+        Assert.Equal(0.8, measured.CopyGBps);
+        Assert.Equal(0.25, measured.DispatchFractionOfCopy);
+        Assert.Equal(0.25, measured.CombineFractionOfCopy);
+    }
+
+    private static Interval At(int microseconds) => new(0, Ticks(microseconds));
+
+    [Fact]
+    public void One_difference_on_one_rank_is_not_verified()
+    {
+        var measured = Measurement.Of(new Job(_shape, 2, 0), [RankAt(0, 1), RankAt(0, 1) with { Difference = "row 3 differs" }]);
+        Assert.False(measured.Verified);
+        Assert.Equal("rank 1: row 3 differs", measured.Difference);
+    }
+
+    [Fact]
+    public void Allocations_count_by_the_repetitions_they_were_counted_in()
+    {
+        var measured = Measurement.Of(new Job(_shape, 5, 0), [RankAt(0, 1), RankAt(0, 1) with { AllocatedBytes = 96 }]);
+        Assert.Equal(24, measured.AllocatedBytesPerStep);
+    }
+
+    private static long Ticks(int microseconds) => microseconds * (Stopwatch.Frequency / 1_000_000);
+
+    private static RankResult RankAt(int start, int duration)
+    {
+        var interval = new Interval(Ticks(start), Ticks(start + duration));
+        Interval[] twice = [interval, interval];
+        return new RankResult { Dispatch = twice, Combine = twice, Memcpy = twice, Stream = twice, CopyBytes = 9000, AllocatedBytes = 0 };
+    }
+}
