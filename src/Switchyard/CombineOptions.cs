@@ -3,7 +3,7 @@ namespace Switchyard;
 /// <summary>Options of one combine. What is absent is not done. Weights are brought back on all ranks or on none; the rest is each rank's own.</summary>
 public readonly ref struct CombineOptions
 {
-    /// <summary>Tokens × hidden of the buffer's element: added to the sum, after all contributions. Not in the arena.</summary>
+    /// <summary>Tokens × hidden of the buffer's element: added to the sum, after all contributions.</summary>
     public ReadOnlyTensorView Bias { get; init; }
 
     /// <summary>As <see cref="Bias"/>, added after it.</summary>
