@@ -1,0 +1,56 @@
+using Switchyard.Cuda.Interop;
+using static Switchyard.Cuda.Driver.CudaDriver;
+
+namespace Switchyard.Cuda.Driver;
+
+/// <summary>
+/// A device's primary context: the one that the CUDA runtime and so PyTorch use, shared by all in the process. It is held while this object
+/// lives, never reset or destroyed, and made current for the length of a call only, so that whoever uses it beside us finds all as it was.
+/// </summary>
+internal sealed unsafe class CudaContext : DriverObject
+{
+    private CudaContext(CudaDevice device, nint handle) : base(handle) => Device = device;
+
+    public CudaDevice Device { get; }
+
+    /// <summary>Holds the primary context of <paramref name="device"/>, which is made where nobody uses it yet.</summary>
+    public static CudaContext Retain(CudaDevice device)
+    {
+        nint context;
+        Check(LibCuda.cuDevicePrimaryCtxRetain(&context, device.Number), nameof(LibCuda.cuDevicePrimaryCtxRetain), $"of device {device.Ordinal}");
+        return new CudaContext(device, context);
+    }
+
+    /// <summary>Makes the context current on this thread until the scope is disposed, on the same thread.</summary>
+    public Scope Enter()
+    {
+        nint current;
+        Check(LibCuda.cuCtxGetCurrent(&current), nameof(LibCuda.cuCtxGetCurrent));
+        if (current == Handle) return default;
+        Check(LibCuda.cuCtxPushCurrent(Handle), nameof(LibCuda.cuCtxPushCurrent));
+        return new Scope(pushed: true);
+    }
+
+    /// <summary>Waits for all that was enqueued in the context, by whomever.</summary>
+    public void Synchronize()
+    {
+        using Scope scope = Enter();
+        Check(LibCuda.cuCtxSynchronize(), nameof(LibCuda.cuCtxSynchronize));
+    }
+
+    protected override void Release(nint handle) => _ = LibCuda.cuDevicePrimaryCtxRelease(Device.Number);
+
+    /// <summary>While it lives, the context is current on the thread.</summary>
+    public readonly ref struct Scope(bool pushed)
+    {
+        private readonly bool _pushed = pushed;
+
+        /// <summary>Restores what was current before.</summary>
+        public void Dispose()
+        {
+            if (!_pushed) return;
+            nint popped;
+            _ = LibCuda.cuCtxPopCurrent(&popped);
+        }
+    }
+}

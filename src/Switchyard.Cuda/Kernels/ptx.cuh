@@ -1,0 +1,104 @@
+// What kernels need of CUDA C++ and of PTX, without CUDA's headers: qualifiers, and instructions under names that tell their meaning.
+#pragma once
+
+using u8 = unsigned char;
+using u16 = unsigned short;
+using u32 = unsigned int;
+using i32 = int;
+using u64 = unsigned long long;
+using i64 = long long;
+
+#define DEVICE __attribute__((device)) inline __attribute__((always_inline))
+#define SHARED __attribute__((shared))
+// As many bytes as the launch says.
+#define DYNAMIC_SHARED(name) extern __attribute__((shared)) __attribute__((aligned(128))) u8 name[]
+// An entry point that runs with at most this many threads a block. Its one parameter is the Args struct of the C# file beside it.
+#define KERNEL(threads) extern "C" __attribute__((global)) __attribute__((launch_bounds(threads, 1))) void
+
+struct alignas(16) uint4 { u32 x, y, z, w; };
+
+constexpr u32 WARP = 32;
+constexpr u32 ALL_LANES = 0xffffffff;
+
+// ---- where a thread is
+
+DEVICE u32 thread_index() { return __nvvm_read_ptx_sreg_tid_x(); }
+DEVICE u32 block_index() { return __nvvm_read_ptx_sreg_ctaid_x(); }
+DEVICE u32 block_threads() { return __nvvm_read_ptx_sreg_ntid_x(); }
+DEVICE u32 block_count() { return __nvvm_read_ptx_sreg_nctaid_x(); }
+DEVICE u32 lane_index() { return thread_index() % WARP; }
+DEVICE u32 warp_index() { return thread_index() / WARP; }
+
+// Cycles of the multiprocessor; quick to read, and wraps.
+DEVICE u32 cycles() { u32 t; asm volatile("mov.u32 %0, %%clock;" : "=r"(t)); return t; }
+// Nanoseconds of a clock that all kernels of a device share; it ticks in steps of up to a microsecond and takes
+// about as long to read.
+DEVICE u64 globaltimer() { u64 t; asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t)); return t; }
+
+// ---- threads of a block, of a warp, of a grid and the next
+
+DEVICE void sync_block() { asm volatile("bar.sync 0;" ::: "memory"); }
+DEVICE void sync_warp() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
+// True in all threads where it is in one.
+DEVICE bool any_of_block(bool mine) {
+    u32 any;
+    asm volatile("{\n .reg .pred p, q;\n setp.ne.u32 p, %1, 0;\n bar.red.or.pred q, 0, p;\n selp.u32 %0, 1, 0, q;\n}" : "=r"(any) : "r"((u32)mine) : "memory");
+    return any != 0;
+}
+// Until here a kernel that was launched to overlap with the one before it may read only what that one does not write, and publish nothing.
+DEVICE void griddepcontrol_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+// From here the next kernel may start, if it was launched to overlap.
+DEVICE void griddepcontrol_launch_dependents() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+// ---- memory that other devices and the host see (sys), or other blocks of this device (gpu)
+
+DEVICE void st_release_sys(u64* p, u64 v) { asm volatile("st.release.sys.global.u64 [%0], %1;" :: "l"(p), "l"(v) : "memory"); }
+DEVICE u64 ld_acquire_sys(const u64* p) { u64 v; asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory"); return v; }
+DEVICE void st_relaxed_sys(u64* p, u64 v) { asm volatile("st.relaxed.sys.global.u64 [%0], %1;" :: "l"(p), "l"(v) : "memory"); }
+DEVICE u64 ld_relaxed_sys(const u64* p) { u64 v; asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory"); return v; }
+DEVICE void st_relaxed_gpu(u64* p, u64 v) { asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" :: "l"(p), "l"(v) : "memory"); }
+DEVICE u64 ld_relaxed_gpu(const u64* p) { u64 v; asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory"); return v; }
+// These two return what was there before. The first counts from 0 to most, and then from 0 again.
+DEVICE u32 count_acq_rel_gpu(u32* p, u32 most) { u32 old; asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(most) : "memory"); return old; }
+DEVICE u64 compare_and_swap_gpu(u64* p, u64 expected, u64 v) {
+    u64 old;
+    asm volatile("atom.acq_rel.gpu.global.cas.b64 %0, [%1], %2, %3;" : "=l"(old) : "l"(p), "l"(expected), "l"(v) : "memory");
+    return old;
+}
+
+// ---- plain memory, 16 bytes at a time
+
+DEVICE void st_16(void* p, uint4 v) { asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" :: "l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory"); }
+
+// ---- shared memory as the copy engine addresses it
+
+DEVICE u32 shared_address(const void* p) { u64 a; asm("cvta.to.shared.u64 %0, %1;" : "=l"(a) : "l"(p)); return (u32)a; }
+
+// ---- mbarriers: words in shared memory on which threads await bytes that bulk loads bring
+
+// After all are made: mbarrier_init_fence, then a barrier of the threads that use them.
+DEVICE void mbarrier_init(u32 barrier, u32 arrivals) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(barrier), "r"(arrivals) : "memory"); }
+DEVICE void mbarrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+DEVICE void mbarrier_arrive_expect(u32 barrier, u32 bytes) { asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory"); }
+DEVICE void mbarrier_wait(u32 barrier, u32 parity) {
+    asm volatile("{\n .reg .pred done;\n again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n @!done bra again;\n}" :: "r"(barrier), "r"(parity) : "memory");
+}
+
+// ---- bulk copies: addresses and sizes are multiples of 16 bytes
+
+DEVICE void bulk_load(u32 shared, const void* global, u32 bytes, u32 barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" :: "r"(shared), "l"(global), "r"(bytes), "r"(barrier) : "memory");
+}
+// Stores belong to the thread's open group until it commits that; groups end in order.
+DEVICE void bulk_store(void* global, u32 shared, u32 bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" :: "l"(global), "r"(shared), "r"(bytes) : "memory");
+}
+DEVICE void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Until all but the latest groups have read their shared memory, which may then be written again.
+template <int Latest> DEVICE void bulk_wait_read() { asm volatile("cp.async.bulk.wait_group.read %0;" :: "n"(Latest) : "memory"); }
+// Until all but the latest groups are written: a release after it publishes them.
+template <int Latest> DEVICE void bulk_wait() { asm volatile("cp.async.bulk.wait_group %0;" :: "n"(Latest) : "memory"); }
+// Between ordinary accesses to shared memory and bulk copies of it, or the other way round.
+DEVICE void fence_proxy_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// Between acquiring a flag and bulk loads of what it guards.
+DEVICE void fence_proxy_async_global() { asm volatile("fence.proxy.async.global;" ::: "memory"); }

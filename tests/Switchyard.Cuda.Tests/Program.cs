@@ -1,0 +1,9 @@
+using Switchyard.Cuda.Tests;
+using Xunit.MicrosoftTestingPlatform;
+
+return args switch
+{
+    ["peer", string path] => PeerProcess.Run(path),
+    ["measure", string file, string commit] => Measurements.Run(file, commit),
+    _ => await TestPlatformTestFramework.RunAsync(args, SelfRegisteredExtensions.AddSelfRegisteredExtensions),
+};

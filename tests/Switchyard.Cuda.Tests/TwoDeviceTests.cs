@@ -1,0 +1,38 @@
+using Switchyard.Cuda.Driver;
+using Switchyard.Cuda.Kernels;
+
+namespace Switchyard.Cuda.Tests;
+
+/// <summary>Two devices of one process.</summary>
+public sealed class TwoDeviceTests
+{
+    [Fact]
+    public void Memory_of_another_device_is_known_and_written_over_the_link()
+    {
+        Gpu.SkipUnlessPresent(devices: 2);
+        using Gpu one = new(0), two = new(1);
+        Assert.SkipUnless(two.Device.CanAccess(one.Device), "devices 0 and 1 have no direct link");
+        using var bytes = new CudaBytes(one, 1 << 20, two.Device);
+        Assert.Equal(new PointerInfo(PointerKind.Device, 0), PointerInfo.Of(two.Context, bytes.Address));
+        using CudaBytes source = two.Allocate(1 << 20);
+        var random = new byte[1 << 20];
+        new Random(1).NextBytes(random);
+        source.Write<byte>(random);
+        two.Kernels.CopyRows.Enqueue(two.Stream, new DeviceRows(source.Address, 64, 16384), new DeviceRows(bytes.Address, 64, 16384));
+        two.Stream.Synchronize();
+        Assert.Equal(random, bytes.Read<byte>(1 << 20));
+    }
+
+    [Fact]
+    public void Ranks_on_two_devices_meet()
+    {
+        Gpu.SkipUnlessPresent(devices: 2);
+        using Gpu one = new(0), two = new(1);
+        Assert.SkipUnless(two.Device.CanAccess(one.Device) && one.Device.CanAccess(two.Device), "devices 0 and 1 have no direct link");
+        using var ranks = new BarrierRanks([one, two]);
+        ranks.EnqueueAll(blocks: 16, rounds: 1000);
+        ranks.Synchronize();
+        Assert.All(ranks.Records, record => Assert.Equal(BarrierCause.None, record.Cause));
+        Assert.All(ranks.Epochs, epoch => Assert.Equal(1000ul, epoch));
+    }
+}
