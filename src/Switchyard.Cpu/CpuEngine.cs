@@ -22,7 +22,7 @@ internal sealed class CpuEngine : IScaleUpEngine
     {
         _tuning = tuning;
         _protocol = new HostProtocol(setup);
-        _crew = new WorkerCrew(setup.Options.WorkerThreadsFor(setup.Channel.Size), setup.Options.CpuAffinity);
+        _crew = new WorkerCrew(setup.Options.WorkerThreadsFor(setup.Neighbours), setup.Options.CpuAffinity);
         _region = new ReceiveRegion(_protocol);
         var reducer = RowReducer.For(setup.Layout.Element, tuning.Width);
         _push = new PushJob(_protocol.Arenas, tuning.Width);

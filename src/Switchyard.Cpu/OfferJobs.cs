@@ -1,5 +1,6 @@
 using Switchyard.Arena;
 using Switchyard.Cpu.Vectors;
+using Switchyard.Protocol;
 using Switchyard.Transports;
 
 namespace Switchyard.Cpu;
@@ -17,6 +18,7 @@ internal sealed unsafe class CopyJob(ArenaLayout layout, VectorWidth width) : IC
         nint rowBytes = (nint)layout.RowBytes;
         for (int row = first; row < end; row++)
         {
+            FaultPoints.Pass(FaultPoint.CopyResult);
             byte* destination = call.Destination + (row * rowBytes);
             if (Streams) RowCopy.Streaming(call.Results[row], destination, rowBytes, width);
             else RowCopy.Plain(call.Results[row], destination, rowBytes);

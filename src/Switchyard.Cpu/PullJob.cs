@@ -23,6 +23,7 @@ internal sealed unsafe class PullJob(PeerArenas arenas, RowReducer reducer) : IC
         int entry = summed.FirstOf(first);
         for (int token = first; token < end; token++)
         {
+            FaultPoints.Pass(FaultPoint.PullToken);
             int count = 0;
             for (; entry < summed.End[token]; entry++)
             {

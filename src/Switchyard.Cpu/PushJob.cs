@@ -23,6 +23,7 @@ internal sealed unsafe class PushJob(PeerArenas arenas, VectorWidth width) : ICr
         int entry = sent.FirstOf(first);
         for (int token = first; token < end; token++)
         {
+            FaultPoints.Pass(FaultPoint.PushToken);
             int firstEntry = entry;
             for (; entry < sent.End[token]; entry++) WriteRow(call, token, sent.Rank[entry], sent.Row[entry]);
             if (call.TopkIndices == null) continue;

@@ -6,8 +6,14 @@ namespace Switchyard.Cpu;
 /// <summary>Arenas in sealed, preallocated memfds.</summary>
 internal sealed class SharedMemoryTransport(CpuTuning tuning) : IScaleUpTransport
 {
+    /// <summary>The arena's own, and while it is shared that of the export.</summary>
+    private const int DescriptorsPerArena = 2;
+
     public void RequireRoom(long bytes, int arenas)
     {
+        ProcessLimits.RequireFileSize(bytes);
+        ProcessLimits.RequireAddressSpace(bytes, arenas);
+        ProcessLimits.RequireDescriptors(DescriptorsPerArena * arenas, $"to share {arenas} arenas");
         long available = MemoryLimits.AvailableBytes();
         if (bytes <= available / arenas) return;
         throw new TransportException("memfd_create", Libc.ENOMEM,

@@ -92,7 +92,7 @@ internal sealed unsafe class WorkerCrew : IDisposable
 
     private void Work(int? processor)
     {
-        if (processor is { } number) ProcessorAffinity.Bind(number);
+        if (processor is { } number) ProcessorAffinity.Bind("a worker thread (ExpertBufferOptions.CpuAffinity)", number);
         uint seen = 0;
         while (true)
         {

@@ -1,5 +1,6 @@
 using System.Text;
 using Switchyard.Arena;
+using Switchyard.Protocol;
 using Switchyard.Rendezvous;
 using Switchyard.Topology;
 using Switchyard.Transports;
@@ -31,10 +32,11 @@ public sealed partial class ExpertBuffer
         // Before the first gather, so that no rank counts what another has allocated already.
         TransportException? noRoom = Attempt(() => transport.RequireRoom(layout.TotalBytes, group.Size));
         await RequireSameOptionsAsync(channel, options, ct).ConfigureAwait(false);
+        int neighbours = await CountNeighboursAsync(channel, ct).ConfigureAwait(false);
         ArenaMemory[] arenas = await ShareArenasAsync(channel, transport, layout, noRoom, ct).ConfigureAwait(false);
         try
         {
-            return new ExpertBuffer(group, options, layout, arenas);
+            return new ExpertBuffer(group, options, layout, arenas, neighbours);
         }
         catch
         {
@@ -45,9 +47,11 @@ public sealed partial class ExpertBuffer
 
     private static void RequireOneNode(ExpertGroup group)
     {
-        var topology = new NodeTopology(group.Channel.Peers);
-        if (topology.Nodes > 1)
-            throw new ArgumentException($"The group spans {topology.Nodes} hosts; this backend connects the ranks of one.", nameof(group));
+        if (new NodeTopology(group.Channel.Peers).Nodes == 1) return;
+        PeerInfo far = group.Channel.Peers.First(peer => peer.Node != group.Channel.Peers[0].Node);
+        throw new ArgumentException(
+            $"The group spans machines: {group.Channel.Peers[0]} and {far} cannot map each other's memory. A buffer connects the ranks of "
+            + "one machine; start one group on each.", nameof(group));
     }
 
     private static async Task RequireSameOptionsAsync(GroupChannel channel, ExpertBufferOptions options, CancellationToken ct)
@@ -65,6 +69,14 @@ public sealed partial class ExpertBuffer
         }
     }
 
+    /// <summary>The ranks that share a processor with this one, itself included: fewer than all where a launcher bound them.</summary>
+    private static async Task<int> CountNeighboursAsync(GroupChannel channel, CancellationToken ct)
+    {
+        byte[] own = ProcessorAffinity.UsableBits();
+        Gathered[] all = await channel.AllGatherAsync(own, null, ct).ConfigureAwait(false);
+        return all.Count(other => own.Zip(other.Payload).Any(bits => (bits.First & bits.Second) != 0));
+    }
+
     /// <summary>Allocates this rank's arena and maps everybody's. If any rank fails, all do, and nothing stays mapped.</summary>
     private static async Task<ArenaMemory[]> ShareArenasAsync(
         GroupChannel channel, IScaleUpTransport transport, ArenaLayout layout, TransportException? noRoom, CancellationToken ct)
@@ -76,6 +88,7 @@ public sealed partial class ExpertBuffer
         {
             TransportException? failure = noRoom ?? Attempt(() => mine = NewArena(channel, transport, layout));
             using ArenaExport? export = mine is null ? null : ArenaExport.Of(mine);
+            FaultPoints.Pass(FaultPoint.ShareArena);
             Gathered[] all = await GatherOutcomeAsync(channel, failure, export, ct).ConfigureAwait(false);
 
             failure = Attempt(() =>
@@ -87,6 +100,7 @@ public sealed partial class ExpertBuffer
                 }
             });
             foreach (Gathered each in all) each.Arena?.Dispose();
+            FaultPoints.Pass(FaultPoint.MapArenas);
             await GatherOutcomeAsync(channel, failure, null, ct).ConfigureAwait(false);
             isShared = true;
             return [.. mapped];

@@ -1,5 +1,6 @@
 using Switchyard.Arena;
 using Switchyard.Planning;
+using Switchyard.Protocol;
 using Switchyard.Topology;
 using Switchyard.Transports;
 
@@ -31,7 +32,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
     private int _isBusy;
     private bool _isDisposed;
 
-    private ExpertBuffer(ExpertGroup group, ExpertBufferOptions options, ArenaLayout layout, ArenaMemory[] arenas)
+    private ExpertBuffer(ExpertGroup group, ExpertBufferOptions options, ArenaLayout layout, ArenaMemory[] arenas, int neighbours)
     {
         Group = group;
         Options = options;
@@ -44,7 +45,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         _expertMarks = new ExpertMarks(options.Experts);
         _load = new long[LocalExperts.Length];
         ArenaBase = (byte*)arenas[group.Rank].Address;
-        _engine = options.Backend.ScaleUp.CreateEngine(new EngineSetup(group.Channel, layout, arenas, options));
+        _engine = options.Backend.ScaleUp.CreateEngine(new EngineSetup(group.Channel, layout, arenas, options, neighbours));
         _engine.Deadline = options.Deadline;
     }
 
@@ -173,6 +174,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         Enter();
         try
         {
+            Group.Channel.ThrowIfOver(new CallSite(Operation.None, CallPhase.None, _epoch + 1));
             _engine.ThrowIfBroken();
         }
         catch
@@ -181,6 +183,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
             throw;
         }
         Group.Channel.NoteDriver();
+        FaultPoints.Pass(FaultPoint.BeginCall);
 
         // Every peer announced the last call, so it is done with the one before: nobody reads for that any more.
         _pool.Settle(_epoch - 1);

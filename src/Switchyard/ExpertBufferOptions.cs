@@ -51,8 +51,8 @@ public sealed record ExpertBufferOptions
     public TimeSpan Deadline { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>
-    /// Threads that move this rank's rows, the caller's among them; each rank's own choice. Default: the cores this process may use, shared
-    /// between the ranks of the machine, at least 1. 1 to <see cref="Limits.MaxWorkerThreads"/>.
+    /// Threads that move this rank's rows, the caller's among them; each rank's own choice. Default: the cores this process may use, divided
+    /// by the ranks that may use them too, at least 1. 1 to <see cref="Limits.MaxWorkerThreads"/>.
     /// </summary>
     public int? WorkerThreads { get; init; }
 
@@ -140,9 +140,9 @@ public sealed record ExpertBufferOptions
     internal ExpertPlacement PlacementFor(int ranks) =>
         ExpertRanks is null ? new ExpertPlacement(Experts, ranks) : new ExpertPlacement([.. ExpertRanks], ranks);
 
-    /// <summary>The threads to use on each rank, where <paramref name="ranksHere"/> share the machine.</summary>
-    internal int WorkerThreadsFor(int ranksHere) =>
-        WorkerThreads ?? Math.Clamp(Environment.ProcessorCount / ranksHere, 1, Limits.MaxWorkerThreads);
+    /// <summary>The threads to use on each rank, where <paramref name="neighbours"/> share its processors.</summary>
+    internal int WorkerThreadsFor(int neighbours) =>
+        WorkerThreads ?? Math.Clamp(Environment.ProcessorCount / neighbours, 1, Limits.MaxWorkerThreads);
 
     /// <summary>What all ranks must give alike, a line each.</summary>
     internal string Describe() => string.Create(CultureInfo.InvariantCulture, $"""

@@ -30,6 +30,6 @@ public static class Limits
     /// <summary>Expert alignment, in rows.</summary>
     public const int MaxExpertAlignment = 4096;
 
-    /// <summary>Rows from one rank to another in one call: what the 24-bit count beside a 40-bit epoch can say.</summary>
+    /// <summary>Rows from one rank to another in one call: what the 24-bit count beside a 39-bit epoch can say.</summary>
     public const int MaxRowsPerPeer = (1 << 24) - 1;
 }

@@ -6,6 +6,9 @@ namespace Switchyard;
 /// <param name="ProcessId">Its process there.</param>
 public sealed record PeerInfo(int Rank, string Host, int ProcessId)
 {
+    /// <summary>The lowest rank of its node: ranks that have it in common can map each other's memory.</summary>
+    public int Node { get; init; }
+
     /// <inheritdoc/>
     public override string ToString() => $"rank {Rank} (host {Host}, pid {ProcessId})";
 }

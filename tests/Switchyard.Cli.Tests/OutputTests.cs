@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using Switchyard.Cli.Launch;
 using Xunit;
 
 namespace Switchyard.Cli.Tests;
@@ -63,6 +65,60 @@ public sealed class OutputTests
         await using Tool tool = Tool.Launch(1, "echo out; echo err >&2");
         Assert.Equal(0, await tool.ExitCodeAsync());
         Assert.DoesNotContain(tool.Output.Concat(tool.Errors), line => line.Contains('\u001b', StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Bytes_that_are_no_text_arrive_unchanged()
+    {
+        Assert.Equal("000 001 377 376 303 050 012 200", await PipedAsync("launch -n 1 --no-prefix", @"printf '\000\001\377\376\303\050\n\200'", "od -An -b"));
+        // Behind a prefix, and an unfinished line gets its end.
+        Assert.Equal("000 377 012 376 012", await PipedAsync("launch -n 1", @"printf '\000\377\n\376'", "sed 's/^\\[rank 0\\] //' | od -An -b"));
+    }
+
+    [Fact]
+    public async Task A_reader_that_leaves_does_not_end_the_job()
+    {
+        Assert.Equal("[rank 0] 1 done", await PipedAsync("launch -n 1", "seq 100000; echo done >$0", "head -n 1; while [ ! -s $F ]; do sleep 0.05; done; cat $F"));
+    }
+
+    [Fact]
+    public async Task A_slow_reader_loses_nothing()
+    {
+        Assert.Equal("200001", await PipedAsync("launch -n 1", "seq 200000; echo end; exit 3", "{ sleep 2; wc -l; }"));
+    }
+
+    [Fact]
+    public async Task A_reader_that_stops_does_not_keep_a_signal_from_the_ranks()
+    {
+        using Process tool = Shell("exec dotnet \"$CLI\" launch -n 1 --grace 1 -- bash -c 'echo pid $$ >&2; exec yes'");
+        int rank = int.Parse((await tool.StandardError.ReadLineAsync())!.Split(' ')[^1]);
+        await Task.Delay(500); // until the pipe is full
+        Signal.Terminate.SendToGroup(tool.Id);
+        Assert.True(await ProcessTable.AllEndAsync([rank], TimeSpan.FromSeconds(5)));
+        Assert.False(tool.HasExited);
+        await Task.WhenAll(tool.StandardOutput.ReadToEndAsync(), tool.StandardError.ReadToEndAsync()).WaitAsync(TimeSpan.FromSeconds(20));
+        await tool.WaitForExitAsync();
+        Assert.Equal(143, tool.ExitCode);
+    }
+
+    /// <summary>What a pipe from the tool gives, its white space made even. The rank's script has a file as $0, which the pipe knows as $F.</summary>
+    private static async Task<string> PipedAsync(string options, string script, string pipe)
+    {
+        string file = Path.GetTempFileName();
+        using Process shell = Shell($"dotnet \"$CLI\" {options} -- bash -c \"$SCRIPT\" $F | {pipe}", ("SCRIPT", script), ("F", file));
+        string output = await shell.StandardOutput.ReadToEndAsync().WaitAsync(TimeSpan.FromSeconds(20));
+        await shell.WaitForExitAsync();
+        File.Delete(file);
+        return string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
+    }
+
+    private static Process Shell(string command, params (string Name, string Value)[] variables)
+    {
+        var info = new ProcessStartInfo("bash", ["-c", command]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        info.Environment["CLI"] = Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli.dll");
+        foreach ((string name, string value) in variables)
+            info.Environment[name] = value;
+        return Process.Start(info)!;
     }
 
     private static IEnumerable<string> LinesOf(int rank, IEnumerable<string> lines)

@@ -31,9 +31,13 @@ internal sealed class Tool : IAsyncDisposable
     /// <summary>What the launcher itself said.</summary>
     public IReadOnlyList<string> Said => [.. Errors.Where(line => line.StartsWith("switchyard: ", StringComparison.Ordinal))];
 
-    public static Tool Start(string[] arguments, params (string Name, string Value)[] variables)
+    public static Tool Start(string[] arguments, params (string Name, string Value)[] variables) => StartFrom([], arguments, variables);
+
+    /// <summary>Behind words of another command, which becomes the tool.</summary>
+    public static Tool StartFrom(string[] wrapper, string[] arguments, params (string Name, string Value)[] variables)
     {
-        var info = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli.dll"), .. arguments])
+        string[] command = [.. wrapper, "dotnet", Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli.dll"), .. arguments];
+        var info = new ProcessStartInfo(command[0], command[1..])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,

@@ -22,6 +22,7 @@ public sealed class UsageTests
     [InlineData("'/etc' is a directory", "launch", "-n", "2", "--", "/etc")]
     [InlineData("--job is 'a b'", "launch", "-n", "2", "--job", "a b", "--", "true")]
     [InlineData("--token-file is '/no/such'", "launch", "-n", "2", "--token-file", "/no/such", "--", "true")]
+    [InlineData("--bind is 'socket': it must be none or core", "launch", "-n", "2", "--bind", "socket", "--", "true")]
     [InlineData("--grace is -1", "launch", "-n", "2", "--grace", "-1", "--", "true")]
     public async Task A_wrong_command_is_refused_in_one_line(string expected, params string[] arguments)
     {

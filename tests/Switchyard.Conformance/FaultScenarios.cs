@@ -28,6 +28,8 @@ internal static class FaultScenarios
         new("late-to-create", LateCreationIsNamedAsync),
         new("closed", RankThatDisposedItsBufferIsNamedAsync),
         new("retry", ArgumentErrorMayBeRepeatedAsync),
+        new("rebuild", ThoseWhoRemainGoOnAsync),
+        new("evict", ARankThatIsPutOutIsToldAsync),
     ];
 
     private enum Odd
@@ -45,6 +47,69 @@ internal static class FaultScenarios
     }
 
     private static Shape Small(RankContext rank) => new(rank.Group.Size, 4, 2, 8, 6, RowLayout.ExpertMajor, 2, Routing.Uniform);
+
+    /// <summary>The last rank leaves; the others find out in a call, and exchange in a group and a buffer made anew. So on down to one.</summary>
+    private static async Task ThoseWhoRemainGoOnAsync(RankContext rank)
+    {
+        Random random = rank.SharedRandom();
+        ExpertGroup group = rank.Group;
+        while (true)
+        {
+            RankContext now = rank with { Group = group };
+            Shape shape = Shape.Draw(random, group.Size);
+            using ExpertBuffer buffer = await now.CreateAsync<BFloat16>(shape);
+            Exchange.Run<BFloat16>(now, buffer, shape, random);
+            await group.BarrierAsync();
+            if (group.Rank == group.Size - 1)
+            {
+                group.Dispose();
+                return;
+            }
+            var step = new Random(random.Next());
+            PeerLostException lost = Assert.Throws<PeerLostException>(() => Exchange.Run<BFloat16>(now, buffer, shape, step));
+            Assert.Equal((group.Size - 1, Recovery.Rebuild), (lost.Peer.Rank, lost.Recovery));
+            ExpertGroup rebuilt = await group.RebuildAsync();
+            Assert.Equal((group.Rank, group.Size - 1), (rebuilt.Rank, rebuilt.Size));
+            Assert.Throws<InvalidOperationException>(() => Exchange.Run<BFloat16>(now, buffer, shape, step));
+            group.Dispose();
+            group = rebuilt;
+        }
+    }
+
+    /// <summary>Rank 0 stays away from a call until its peers have gone on without it.</summary>
+    private static async Task ARankThatIsPutOutIsToldAsync(RankContext rank)
+    {
+        if (rank.Group.Size == 1) return;
+        Shape shape = Small(rank);
+        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        buffer.Deadline = _shortDeadline;
+        int[] choices = [.. Enumerable.Range(0, 6).SelectMany(_ => new[] { 0, 3 })];
+        float[] x = new float[48];
+        if (rank.Rank == 0)
+        {
+            FencedException? fenced = null;
+            while (fenced is null)
+            {
+                await Task.Delay(20);
+                fenced = Attempt<FencedException>(() => ThrowIfOver(rank.Group));
+            }
+            Assert.Throws<FencedException>(() => buffer.Dispatch(x, choices, default, shape.Options));
+            await Assert.ThrowsAsync<FencedException>(() => rank.Group.BarrierAsync());
+            await Assert.ThrowsAsync<FencedException>(() => rank.Group.RebuildAsync());
+            return;
+        }
+        PeerTimeoutException late = Assert.Throws<PeerTimeoutException>(() => buffer.Dispatch(x, choices, default, shape.Options));
+        Assert.Equal(0, late.Peer.Rank);
+        ExpertGroup rebuilt = await rank.Group.RebuildAsync([0]);
+        RankContext after = rank with { Group = rebuilt };
+        Shape drawn = Shape.Draw(after.SharedRandom(), rebuilt.Size);
+        using ExpertBuffer next = await after.CreateAsync<float>(drawn);
+        Exchange.Run<float>(after, next, drawn, after.SharedRandom());
+        await rebuilt.BarrierAsync();
+        rebuilt.Dispose();
+    }
+
+    private static void ThrowIfOver(ExpertGroup group) => group.Channel.ThrowIfOver(default);
 
     private static async Task OverflowReachesAllAndIsSurvivedAsync(RankContext rank)
     {

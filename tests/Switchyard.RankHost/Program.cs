@@ -13,7 +13,15 @@ try
     Func<RankContext, Task> run = scenario switch
     {
         RunUntilLost.Name => RunUntilLost.RunAsync,
+        Survive.Name => Survive.RunAsync,
         MillionSteps.Name => MillionSteps.RunAsync,
+        Threads.Name => Threads.RunAsync,
+        Budget.Name => Budget.RunAsync,
+        Crash.ByException or Crash.ByFailFast or Crash.ByMemory => rank => Crash.RunAsync(rank, scenario),
+        CollectorStalls.Name => CollectorStalls.RunAsync,
+        StarvedThreads.Name => StarvedThreads.RunAsync,
+        RunUntilTold.Name => RunUntilTold.RunAsync,
+        Cycles.Name => Cycles.RunAsync,
         _ => Scenario.All[scenario].RunAsync,
     };
     await run(new RankContext(group, CpuBackend.Instance, seed));

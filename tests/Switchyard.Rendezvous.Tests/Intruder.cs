@@ -9,11 +9,13 @@ internal sealed class Intruder : IDisposable
 
     private Intruder(PacketSocket socket) => _socket = socket;
 
-    public static Intruder Connect(TestJob job)
+    public static Intruder Connect(TestJob job) => Connect(job.SocketPath);
+
+    public static Intruder Connect(string path)
     {
         for (int i = 0; ; i++)
         {
-            if (PacketSocket.TryConnect(job.SocketPath) is { } socket) return new Intruder(socket);
+            if (PacketSocket.TryConnect(path) is { } socket) return new Intruder(socket);
             Assert.True(i < 1000, "rank 0 does not accept");
             Thread.Sleep(2);
         }

@@ -11,6 +11,7 @@ public class DependencyLawTests
     {
         ["Switchyard"] = [],
         ["Switchyard.Cpu"] = ["Switchyard"],
+        ["Switchyard.Cuda"] = ["Switchyard"],
         ["Switchyard.Cli"] = ["Switchyard", "Switchyard.Cpu"],
     };
 
@@ -31,7 +32,7 @@ public class DependencyLawTests
     [Fact]
     public void Core_and_backends_reference_no_package_at_run_time()
     {
-        foreach (System.Reflection.Assembly assembly in new[] { typeof(ExpertBuffer).Assembly, typeof(Cpu.CpuBackend).Assembly })
+        foreach (System.Reflection.Assembly assembly in new[] { typeof(ExpertBuffer).Assembly, typeof(Cpu.CpuBackend).Assembly, typeof(Cuda.CudaException).Assembly })
         {
             Assert.All(assembly.GetReferencedAssemblies(), reference =>
                 Assert.True(reference.Name!.StartsWith("System.", StringComparison.Ordinal) || reference.Name.StartsWith("Microsoft.Win32", StringComparison.Ordinal) || reference.Name == "Switchyard", reference.Name));
@@ -39,7 +40,7 @@ public class DependencyLawTests
     }
 
     [Fact]
-    public void The_C_library_is_bound_in_one_folder()
+    public void Native_libraries_are_bound_in_Interop_folders()
     {
         string[] elsewhere = [.. Directory.GetFiles(Path.Combine(Repository.Root, "src"), "*.cs", SearchOption.AllDirectories)
             .Where(path => !path.Contains("/Interop/", StringComparison.Ordinal) && File.ReadAllText(path).Contains("[LibraryImport(", StringComparison.Ordinal))];

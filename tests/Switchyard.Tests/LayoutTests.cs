@@ -120,12 +120,13 @@ public class LayoutTests
         }, iter: 1000);
 
     [Fact]
-    public void Epochs_compare_across_the_wrap_of_40_bits() =>
+    public void Epochs_compare_across_the_wrap_of_39_bits() =>
         Gen.Select(Gen.Long[0, long.MaxValue >> 20], Gen.Int[-1000, 1000], Gen.Int[0, Limits.MaxRowsPerPeer]).Sample((epoch, ahead, count) =>
         {
             var word = new EpochWord(epoch + ahead, count);
             Assert.Equal(ahead >= 0, word.HasReached(epoch));
             Assert.Equal(count, word.Count);
+            Assert.True(word.IsWhole);
             Assert.Equal(epoch + ahead, word.EpochNear(epoch));
         });
 
@@ -133,7 +134,7 @@ public class LayoutTests
     {
         var text = new StringBuilder();
         text.Append(CultureInfo.InvariantCulture, $"header {Unsafe.SizeOf<ArenaHeader>()} announcement {Unsafe.SizeOf<Announcement>()} signature {Unsafe.SizeOf<CallSignature>()} fault {Unsafe.SizeOf<FaultRecord>()}\n");
-        foreach (string field in new[] { "Flag", "Signature", "RegionOffset", "RegionRows", "WeightsOffset", "NeededBytes", "AvailableBytes", "Epoch" })
+        foreach (string field in new[] { "Flag", "Signature", "RegionOffset", "RegionRows", "WeightsOffset", "NeededBytes", "AvailableBytes", "Epoch", "Check" })
             text.Append(CultureInfo.InvariantCulture, $"announcement.{field} {Marshal.OffsetOf<Announcement>(field)}\n");
         foreach ((int ranks, int experts, int topK, int hidden) in new[] { (1, 1, 1, 1), (2, 64, 8, 7168), (8, 256, 8, 7168), (5, 37, 3, 33) })
         {

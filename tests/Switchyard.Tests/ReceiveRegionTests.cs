@@ -92,7 +92,7 @@ public sealed unsafe class ReceiveRegionTests : IDisposable
 
     private Span<byte> Pool => new((byte*)_arenas[0].Address + _layout.PoolOffset, (int)_layout.PoolBytes);
 
-    private HostProtocol NewProtocol() => new(new EngineSetup(_groups[0].Channel, _layout, _arenas, _options));
+    private HostProtocol NewProtocol() => new(new EngineSetup(_groups[0].Channel, _layout, _arenas, _options, Neighbours: 1));
 
     /// <summary>Takes back the fault that was raised.</summary>
     private void Renew()

@@ -189,9 +189,10 @@ public class RoutingTests
         });
 
     [Fact]
-    public void Ranks_of_a_host_are_one_node()
+    public void Nodes_are_numbered_by_their_lowest_rank()
     {
-        var topology = new NodeTopology([new(0, "a", 1), new(1, "b", 2), new(2, "a", 3), new(3, "b", 4)]);
+        // Two containers of one host can be two nodes, and two hosts can have one name: names say nothing.
+        var topology = new NodeTopology([new(0, "a", 1), new(1, "a", 2) { Node = 1 }, new(2, "b", 3), new(3, "b", 4) { Node = 1 }]);
         Assert.Equal(2, topology.Nodes);
         Assert.Equal([0, 1, 0, 1], Enumerable.Range(0, 4).Select(topology.NodeOf));
         Assert.Equal([0, 0, 1, 1], Enumerable.Range(0, 4).Select(topology.LocalIndexOf));

@@ -2,6 +2,7 @@ using System.Text.Json;
 using Switchyard.Cli.Bench.Peers;
 using Switchyard.Cli.Bench.Report;
 using Switchyard.Cli.Bench.Work;
+using Switchyard.Cli.Launch;
 
 namespace Switchyard.Cli.Bench;
 
@@ -14,6 +15,7 @@ internal static class BenchRunner
     public static async Task<int> RunAsync(BenchPlan plan)
     {
         MpiPeer? peer = plan.Pairs is null ? null : await MpiPeer.BuildAsync();
+        await using var scratch = ScratchFolder.Create("switchyard-bench-");
         var measurements = new List<Measurement>();
         int exitCode = 0;
         try
@@ -22,12 +24,17 @@ internal static class BenchRunner
             {
                 Announce(shape);
                 var job = new Job(shape, plan.Repetitions, plan.Warmup);
-                measurements.Add(peer is null ? await RankLauncher.RunAsync(job) : await InTurnAsync(job, peer, plan.Pairs!.Value));
+                measurements.Add(peer is null ? await RankLauncher.RunAsync(job, scratch.Path) : await InTurnAsync(job, peer, plan.Pairs!.Value, scratch.Path));
             }
         }
         catch (SubjobFailedException failure)
         {
             exitCode = failure.ExitCode;
+        }
+        catch (InvalidDataException failure)
+        {
+            Console.Error.WriteLine($"switchyard: {failure.Message}");
+            exitCode = 1;
         }
         if (measurements.Count > 0)
             Report(measurements, plan.JsonFile);
@@ -38,11 +45,11 @@ internal static class BenchRunner
     /// Ours and the peer's runs by turns, so that both meet the same state of the machine. The run that stands for ours is the median
     /// one.
     /// </summary>
-    private static async Task<Measurement> InTurnAsync(Job job, MpiPeer peer, int pairs)
+    private static async Task<Measurement> InTurnAsync(Job job, MpiPeer peer, int pairs, string scratch)
     {
         var runs = new List<(Measurement Ours, PeerResult Peer)>();
         for (int i = 0; i < pairs; i++)
-            runs.Add((await RankLauncher.RunAsync(job), await peer.RunAsync(job)));
+            runs.Add((await RankLauncher.RunAsync(job, scratch), await peer.RunAsync(job, scratch)));
         Measurement median = runs.Select(run => run.Ours).OrderBy(ours => ours.PairUs.P50).ElementAt((pairs - 1) / 2);
         Measurement shown = runs.Select(run => run.Ours).FirstOrDefault(ours => !ours.Verified) ?? median;
         IEnumerable<Pair> compared = runs.Select(run => new Pair(run.Ours.DispatchUs, run.Ours.CombineUs, run.Peer));

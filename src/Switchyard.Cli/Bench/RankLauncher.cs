@@ -18,12 +18,12 @@ internal static class RankLauncher
         ["DOTNET_ReadyToRun"] = "0",
     };
 
-    public static async Task<Measurement> RunAsync(Job job)
+    public static async Task<Measurement> RunAsync(Job job, string scratch)
     {
-        using var folder = JobFolder.Create(job);
+        using var folder = JobFolder.Create(scratch, job);
         string tool = Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli.dll");
         string[] command = ProgramFinder.Resolve([tool, WorkCommand.Name, folder.Path]);
         await Subjob.RunAsync(job.Shape.Processes ? job.Shape.Ranks : 1, command, _runtime);
-        return Measurement.Of(job, folder.ReadResults(job.Shape.Ranks));
+        return Measurement.Of(job, folder.ReadResults(job));
     }
 }

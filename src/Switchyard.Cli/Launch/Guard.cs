@@ -3,8 +3,9 @@ using System.Diagnostics;
 namespace Switchyard.Cli.Launch;
 
 /// <summary>
-/// A small process that outlives a killed launcher: when its input ends, it kills the process groups last named there and removes the
-/// job's folder. The kernel's parent-death signal reaches the ranks themselves; this reaches the processes that they started.
+/// A small process that outlives a killed launcher: when its input ends, it kills the process groups last named there, kills what left them but
+/// still carries the job's mark in its environment, and removes a folder. The kernel's parent-death signal reaches the ranks themselves; this
+/// reaches the processes that they started.
 /// </summary>
 internal sealed class Guard : IAsyncDisposable
 {
@@ -12,8 +13,17 @@ internal sealed class Guard : IAsyncDisposable
         trap '' HUP INT QUIT TERM
         exec >/dev/null 2>&1
         cd /
-        while read -r line; do groups=$line; done
-        [ -z "$groups" ] || kill -s KILL -- $groups
+        while read -r line; do last=$line; done
+        if [ "$last" != over ]; then
+            [ -z "$last" ] || kill -s KILL -- $last
+            # Again, as what is found may have started another meanwhile.
+            for pass in 1 2 3; do
+                for found in $(grep -lzsx -- "$2" /proc/[0-9]*/environ); do
+                    found=${found#/proc/}
+                    kill -s KILL "${found%/environ}"
+                done
+            done
+        fi
         [ -z "$1" ] || rm -rf -- "$1"
         """;
 
@@ -23,9 +33,11 @@ internal sealed class Guard : IAsyncDisposable
 
     private Guard(Process process) => _process = process;
 
-    public static Guard Start(string? directory)
+    /// <param name="directory">The folder to remove; it may be made later.</param>
+    /// <param name="mark">NAME=VALUE as it stands in the environment of all that belongs to the job, and of nothing else.</param>
+    public static Guard Start(string? directory, string mark)
     {
-        string[] command = [ProgramFinder.Required("sh", "dash"), "-c", Script, "switchyard-guard", directory ?? ""];
+        string[] command = [ProgramFinder.Required("sh", "dash"), "-c", Script, "switchyard-guard", directory ?? "", mark];
         var info = new ProcessStartInfo(ProgramFinder.Required("setsid", "util-linux"), command) { RedirectStandardInput = true };
         return new Guard(Process.Start(info)!);
     }
@@ -36,6 +48,7 @@ internal sealed class Guard : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        Write("over");
         try
         {
             _process.StandardInput.Close();

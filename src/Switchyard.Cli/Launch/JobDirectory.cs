@@ -21,13 +21,16 @@ internal sealed class JobDirectory : IDisposable
 
     public string TokenFile { get; }
 
-    public static JobDirectory Create(LaunchOptions options)
+    /// <summary>Where a private folder is to be; null where none is needed.</summary>
+    public static string? PrivatePathFor(LaunchOptions options) =>
+        options is { Directory: not null, TokenFile: not null } ? null : ScratchFolder.NewPath("switchyard-");
+
+    public static JobDirectory Create(LaunchOptions options, string? privatePath)
     {
-        if (options is { Directory: { } given, TokenFile: { } tokenFile })
-            return new JobDirectory(null, given, tokenFile);
-        // Mode 0700 from mkdtemp on.
-        string made = Directory.CreateTempSubdirectory("switchyard-").FullName;
-        return new JobDirectory(made, options.Directory ?? made, options.TokenFile ?? WriteToken(Path.Combine(made, "token")));
+        if (privatePath is null)
+            return new JobDirectory(null, options.Directory!, options.TokenFile!);
+        ScratchFolder.Make(privatePath);
+        return new JobDirectory(privatePath, options.Directory ?? privatePath, options.TokenFile ?? WriteToken(Path.Combine(privatePath, "token")));
     }
 
     public void Dispose()

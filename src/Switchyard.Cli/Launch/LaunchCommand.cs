@@ -10,16 +10,24 @@ internal static class LaunchCommand
     private const string Description = """
         Starts the ranks of a job on this machine, names their output, and ends them together.
 
-        Each rank gets SWITCHYARD_RANK, SWITCHYARD_WORLD_SIZE, SWITCHYARD_LOCAL_RANK, SWITCHYARD_JOB, SWITCHYARD_DIRECTORY,
-        SWITCHYARD_TOKEN_FILE and SWITCHYARD_FAULT_NOTES, an empty input, and a process group of its own; what it leaves running
-        there is killed when it ends.
-        The exit code is that of the rank that failed first, or of the rank that this one blamed if that failed too (128 + signal);
-        0 when all succeeded, 2 when nothing was started.
+        Ranks   Each gets an empty input and a process group of its own; what it leaves running there is killed when it ends. Variables:
+                SWITCHYARD_RANK, _WORLD_SIZE, _LOCAL_RANK, _JOB, _DIRECTORY, _TOKEN_FILE, _FAULT_NOTES, and _LAUNCH, the job's mark.
+        Output  Line by line behind the rank's number, each stream on its own.
+        Ends    When a rank fails, the others have --grace to end by themselves, then SIGTERM, and the same time until SIGKILL.
+                SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on; a second one kills. If the launcher is killed, all ranks are.
+                What happened is told in a summary, the root cause first.
+
+        Exit codes:
+          0         all ranks succeeded; with --keep-going, one did
+          2         nothing was started: the command is wrong
+          other     the code of the rank at fault: the first that failed, or the one that this blamed if that failed too
+          128 + N   that rank was killed by signal N
 
         Examples:
           switchyard launch -n 4 -- dotnet run --no-build
-          switchyard launch -n 2 -- ./Trainer.dll --steps 100
+          switchyard launch -n 2 --bind core -- ./Trainer.dll --steps 100
           switchyard launch -n 8 --grace 30 --job night -- ./trainer --quick
+          switchyard launch -n 8 --keep-going -- ./TrainerThatRebuilds.dll
         """;
 
     private const string Example = "switchyard launch -n 2 -- ./program --its-option";
@@ -56,6 +64,18 @@ internal static class LaunchCommand
         DefaultValueFactory = _ => 5,
     };
 
+    private static readonly Option<bool> _keepGoing = new("--keep-going")
+    {
+        Description = "Do not end the others when a rank fails: they rebuild their group and go on. The job succeeds if one of them does.",
+    };
+
+    private static readonly Option<string> _bind = new("--bind")
+    {
+        HelpName = "none|core",
+        Description = "core: each rank has whole cores of its own, out of those that this command may use.",
+        DefaultValueFactory = _ => "none",
+    };
+
     private static readonly Option<bool> _noPrefix = new("--no-prefix")
     {
         Description = "Hand the ranks' output through as it is.",
@@ -71,7 +91,7 @@ internal static class LaunchCommand
     {
         var command = new Command("launch", Description)
         {
-            _ranks, _job, _tokenFile, _meetingDirectory, _grace, _noPrefix, _programAndArguments,
+            _ranks, _job, _tokenFile, _meetingDirectory, _grace, _keepGoing, _bind, _noPrefix, _programAndArguments,
         };
         command.SetAction((parse, _) => Launcher.RunAsync(Read(parse)));
         return command;
@@ -84,6 +104,8 @@ internal static class LaunchCommand
         TokenFile = CheckedTokenFile(parse.GetValue(_tokenFile)),
         Directory = parse.GetValue(_meetingDirectory) is { } path ? Path.GetFullPath(path) : null,
         Grace = CheckedGrace(parse.GetValue(_grace)),
+        KeepsGoing = parse.GetValue(_keepGoing),
+        Bind = CheckedBinding(parse.GetValue(_bind)!),
         Prefix = !parse.GetValue(_noPrefix),
         Command = ProgramFinder.Resolve(AfterDashes(parse)),
     };
@@ -109,6 +131,13 @@ internal static class LaunchCommand
     private static TimeSpan CheckedGrace(double seconds) => seconds is >= 0 and <= 86400
         ? TimeSpan.FromSeconds(seconds)
         : throw new UsageException(string.Create(CultureInfo.InvariantCulture, $"--grace is {seconds}: it must be 0 to 86400 seconds."));
+
+    private static Binding CheckedBinding(string bind) => bind switch
+    {
+        "none" => Binding.None,
+        "core" => Binding.Core,
+        _ => throw new UsageException($"--bind is '{bind}': it must be none or core."),
+    };
 
     private static string[] AfterDashes(ParseResult parse)
     {

@@ -13,6 +13,11 @@ internal sealed record LaunchOptions
 
     public required TimeSpan Grace { get; init; }
 
+    /// <summary>Whether a rank's failure is left to the others, who go on without it.</summary>
+    public bool KeepsGoing { get; init; }
+
+    public Binding Bind { get; init; }
+
     /// <summary>Whether each line of output names its rank.</summary>
     public required bool Prefix { get; init; }
 

@@ -10,12 +10,15 @@ internal static class Launcher
         var events = Channel.CreateUnbounded<JobEvent>();
         using var output = new Output();
         using var signals = new SignalSource(signal => events.Writer.TryWrite(new SignalReceived(signal)));
-        using JobDirectory directory = JobDirectory.Create(options);
+        string mark = JobMark.New();
+        string? privatePath = JobDirectory.PrivatePathFor(options);
+        await using Guard guard = Guard.Start(privatePath, mark);
+        using JobDirectory directory = JobDirectory.Create(options, privatePath);
         using var notes = new FaultNotes(options, directory);
-        await using Guard guard = Guard.Start(directory.PrivatePath);
-        using Crew crew = await Crew.StartAsync(options, directory, output, guard);
-        var supervisor = new Supervisor(crew.Ranks, options.Grace, notes, output, guard, events);
+        var kills = MemoryKills.CountFromNow();
+        using Crew crew = await Crew.StartAsync(options, directory, mark, output, guard);
+        var supervisor = new Supervisor(crew.Ranks, options, notes, output, guard, events);
         await supervisor.RunAsync();
-        return new Summary(supervisor, notes, output).Print();
+        return new Summary(supervisor, notes, kills, output).Print();
     }
 }

@@ -11,6 +11,9 @@ internal sealed class LineRelay
     private const int MaxLineBytes = 1 << 20;
     private const int TailLines = 10;
 
+    /// <summary>Of a .NET program's last words the first lines say what happened, however deep the stack.</summary>
+    private const int ReportLines = 40;
+
     private readonly Stream _source;
     private readonly Output _output;
     private readonly bool _toError;
@@ -18,6 +21,9 @@ internal sealed class LineRelay
     private readonly ArrayBufferWriter<byte> _partial = new();
     private readonly ArrayBufferWriter<byte> _ready = new();
     private readonly Queue<byte[]> _tail = new();
+    private bool _isReporting;
+    private long _readBytes;
+    private volatile bool _isWriting;
     private readonly TaskCompletionSource _drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private LineRelay(Stream source, Output output, bool toError, byte[] prefix)
@@ -31,8 +37,20 @@ internal sealed class LineRelay
     /// <summary>Completes when every process that could write has closed the stream and all of it has been written.</summary>
     public Task Drained => _drained.Task;
 
-    /// <summary>The last lines, prefix included. To be read once drained.</summary>
-    public IEnumerable<byte[]> Tail => _tail;
+    /// <summary>Whether it waits for the launcher's reader, who may be slow.</summary>
+    public bool IsWriting => _isWriting;
+
+    public long ReadBytes => Volatile.Read(ref _readBytes);
+
+    /// <summary>The last lines so far, prefix included; from the start of the report if the program made one of its failure.</summary>
+    public byte[][] Tail
+    {
+        get
+        {
+            lock (_tail)
+                return [.. _tail];
+        }
+    }
 
     /// <summary>Starts a thread for it: with up to 128 blocking reads, the thread pool would be slow to grow.</summary>
     public static LineRelay Start(Stream source, Output output, int rank, bool toError)
@@ -47,6 +65,7 @@ internal sealed class LineRelay
         byte[] chunk = new byte[64 * 1024];
         while (_source.Read(chunk) is > 0 and int read)
         {
+            Volatile.Write(ref _readBytes, _readBytes + read);
             Take(chunk.AsSpan(0, read));
             Flush();
         }
@@ -81,15 +100,28 @@ internal sealed class LineRelay
 
     private void Remember(ReadOnlySpan<byte> line)
     {
-        if (_tail.Count == TailLines)
-            _tail.Dequeue();
-        _tail.Enqueue(line.ToArray());
+        ReadOnlySpan<byte> text = line[_prefix.Length..];
+        lock (_tail)
+        {
+            if (!_isReporting && (text.StartsWith("Unhandled exception"u8) || text.StartsWith("Process terminated."u8)))
+            {
+                _tail.Clear();
+                _isReporting = true;
+            }
+            if (!_isReporting && _tail.Count == TailLines)
+                _tail.Dequeue();
+            if (_tail.Count < (_isReporting ? ReportLines : TailLines))
+                _tail.Enqueue(line.ToArray());
+        }
     }
 
     private void Flush()
     {
-        if (_ready.WrittenCount > 0)
-            _output.Write(_toError, _ready.WrittenSpan);
+        if (_ready.WrittenCount == 0)
+            return;
+        _isWriting = true;
+        _output.Write(_toError, _ready.WrittenSpan);
+        _isWriting = false;
         _ready.ResetWrittenCount();
     }
 }

@@ -5,7 +5,13 @@ namespace Switchyard.Cli.Launch;
 /// <summary>One rank: a process that leads a process group, and the relays of its output.</summary>
 internal sealed class RankProcess : IDisposable
 {
-    private static readonly TimeSpan _drainTime = TimeSpan.FromMilliseconds(500);
+    private const int QuietLooks = 5;
+
+    /// <summary>What a pipe can be made to hold without privileges (/proc/sys/fs/pipe-max-size), of both streams.</summary>
+    private const long MaxPipeBytes = 2 << 20;
+
+    /// <summary>What a leftover has to write its last, such as the 'tee' at the end of a pipe.</summary>
+    private static readonly TimeSpan _leftoverTime = TimeSpan.FromMilliseconds(500);
 
     private readonly Process _process;
     private readonly LineRelay[] _relays;
@@ -27,7 +33,9 @@ internal sealed class RankProcess : IDisposable
     public string Name => $"rank {Rank} (pid {Pid})";
 
     /// <summary>The last lines of the error stream, if the launcher relays it.</summary>
-    public IEnumerable<byte[]> LastErrors => _relays.SelectMany(relay => relay.Drained.IsCompleted ? relay.Tail : []);
+    public IEnumerable<byte[]> LastErrors => _relays.SelectMany(relay => relay.Tail);
+
+    private Task Drained => Task.WhenAll(_relays.Select(relay => relay.Drained));
 
     public static RankProcess Start(int rank, ProcessStartInfo info, Output output)
     {
@@ -66,16 +74,27 @@ internal sealed class RankProcess : IDisposable
         return _process.ExitCode;
     }
 
-    /// <summary>After the exit: prints what is still in the pipes and kills what the rank left behind in its group.</summary>
+    /// <summary>After the exit: kills what the rank left behind in its group, and prints what is still in the pipes.</summary>
     public async Task FinishAsync()
     {
-        await DrainAsync();
+        await Task.WhenAny(Drained, Task.Delay(_leftoverTime));
         Signal.Kill.SendToLeftovers(Pid);
-        // Again, as a leftover may have held the pipes open; bounded, as one that left the group may hold them for ever.
         await DrainAsync();
     }
 
     public void Dispose() => _process.Dispose();
 
-    private async Task DrainAsync() => await Task.WhenAny(Task.WhenAll(_relays.Select(relay => relay.Drained)), Task.Delay(_drainTime));
+    /// <summary>
+    /// Until all that the rank had written is. Who else holds the pipes may write on for ever: the pipes are empty once no relay has waited for the
+    /// reader for a while, and more than a pipe holds was not the rank's.
+    /// </summary>
+    private async Task DrainAsync()
+    {
+        long before = _relays.Sum(relay => relay.ReadBytes);
+        for (int quiet = 0; quiet < QuietLooks && !Drained.IsCompleted && _relays.Sum(relay => relay.ReadBytes) - before <= MaxPipeBytes;)
+        {
+            await Task.WhenAny(Drained, Task.Delay(_leftoverTime / QuietLooks));
+            quiet = _relays.Any(relay => relay.IsWriting) ? 0 : quiet + 1;
+        }
+    }
 }

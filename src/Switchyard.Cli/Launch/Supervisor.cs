@@ -8,7 +8,7 @@ namespace Switchyard.Cli.Launch;
 /// Waits for the ranks and, once one fails or a signal comes, brings the others to their end: time to end by themselves, SIGTERM, SIGKILL.
 /// </summary>
 internal sealed class Supervisor(
-    IReadOnlyList<RankProcess> ranks, TimeSpan grace, FaultNotes notes, Output output, Guard guard, Channel<JobEvent> events)
+    IReadOnlyList<RankProcess> ranks, LaunchOptions options, FaultNotes notes, Output output, Guard guard, Channel<JobEvent> events)
 {
     private enum Stage { Running, OthersMayEnd, AskedToEnd, Killed }
 
@@ -29,6 +29,9 @@ internal sealed class Supervisor(
     public HashSet<(RankProcess Rank, Signal Signal)> Sent { get; } = [];
 
     public int RankCount => ranks.Count;
+
+    /// <summary>The job's purpose is fulfilled though ranks failed.</summary>
+    public bool WentOn => options.KeepsGoing && _ends.Any(end => !end.Failed);
 
     public bool HasSignalled(RankEnd end) => Sent.Any(sent => sent.Rank == end.Process);
 
@@ -84,7 +87,8 @@ internal sealed class Supervisor(
         output.Say(notes.By(end.Process.Rank) is { } note
             ? $"{end.Process.Name} ended: {end.How}, blaming rank {note.Culprit}"
             : $"{end.Process.Name} failed first: {end.How}");
-        Enter(Stage.OthersMayEnd);
+        if (!options.KeepsGoing)
+            Enter(Stage.OthersMayEnd);
     }
 
     private void OnSignal(Signal signal)
@@ -102,7 +106,7 @@ internal sealed class Supervisor(
 
     private void Escalate()
     {
-        string late = string.Create(CultureInfo.InvariantCulture, $"still running after {grace.TotalSeconds:0.###} s");
+        string late = string.Create(CultureInfo.InvariantCulture, $"still running after {options.Grace.TotalSeconds:0.###} s");
         if (_stage == Stage.OthersMayEnd)
         {
             Send(Signal.Terminate, late);
@@ -123,7 +127,7 @@ internal sealed class Supervisor(
     private void Enter(Stage stage)
     {
         _stage = stage;
-        _deadline = stage == Stage.Killed ? null : _clock.Elapsed + grace;
+        _deadline = stage == Stage.Killed ? null : _clock.Elapsed + options.Grace;
     }
 
     private void Send(Signal signal, string why)
@@ -131,7 +135,7 @@ internal sealed class Supervisor(
         RankProcess[] running = [.. ranks.Where(rank => rank.Running)];
         if (running.Length == 0)
             return;
-        output.Say($"{signal} to {(running.Length == 1 ? "rank" : "ranks")} {string.Join(", ", running.Select(rank => rank.Rank))}: {why}");
+        output.Say($"{signal} to {RankNumbers.Of(running.Select(rank => rank.Rank))}: {why}");
         foreach (RankProcess rank in running)
         {
             Sent.Add((rank, signal));

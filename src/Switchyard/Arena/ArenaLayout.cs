@@ -9,7 +9,7 @@ namespace Switchyard.Arena;
 internal sealed record ArenaLayout
 {
     public const ulong Magic = 0x414E_4552_4159_5753; // "SWYARENA" in memory order
-    public const uint Version = 2;
+    public const uint Version = 3;
     public const int LineBytes = 64;
     public const int PageBytes = 4096;
 

@@ -33,6 +33,9 @@ public enum CallPhase : byte
 
     /// <summary>Waiting for a peer's rows.</summary>
     AwaitRows = 4,
+
+    /// <summary>Rebuilding the group.</summary>
+    Rebuild = 5,
 }
 
 /// <summary>Where a call stood when it failed.</summary>

@@ -6,8 +6,11 @@ public enum Recovery
     /// <summary>Nothing is broken: the call failed alike on all ranks and consumed its epoch; the next call may follow.</summary>
     CallAgain,
 
-    /// <summary>The buffer is broken and every further call rethrows: make a new one, or a new group if a rank is gone.</summary>
+    /// <summary>The buffer is broken and every further call rethrows: make a new one; if a rank is gone or late, rebuild the group first.</summary>
     Rebuild,
+
+    /// <summary>This rank is no longer in its group: it may join again where the others offer a place.</summary>
+    Join,
 }
 
 /// <summary>

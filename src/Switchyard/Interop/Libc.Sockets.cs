@@ -5,6 +5,7 @@ namespace Switchyard.Interop;
 internal static unsafe partial class Libc
 {
     public const int ENOENT = 2;
+    public const int ENOPROTOOPT = 92;
     public const int ECONNRESET = 104;
     public const int ECONNREFUSED = 111;
     public const int AF_UNIX = 1;
@@ -14,6 +15,7 @@ internal static unsafe partial class Libc
     public const int SOL_SOCKET = 1;
     public const int SO_SNDBUF = 7;
     public const int SO_PEERCRED = 17;
+    public const int SO_PEERPIDFD = 77;
     public const int SCM_RIGHTS = 1;
     public const int MSG_CTRUNC = 0x8;
     public const int MSG_TRUNC = 0x20;

@@ -1,3 +1,5 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Switchyard.Arena;
 
@@ -29,6 +31,26 @@ internal struct Announcement
     public long AvailableBytes;
 
     public long Epoch;
+
+    /// <summary>Of all this and the counts: where other ranks' rows go depends on each bit, which only its writer could hold against it.</summary>
+    public uint Check;
+
+    /// <summary>The CRC-32C of the epoch, the signature and the other fields, a u64 each, then of the counts in pairs.</summary>
+    public readonly uint CheckWith(ReadOnlySpan<int> tokens, ReadOnlySpan<int> choices)
+    {
+        uint check = BitOperations.Crc32C(Signature.AddTo(BitOperations.Crc32C(0, (ulong)Epoch)), (ulong)RegionOffset);
+        check = BitOperations.Crc32C(BitOperations.Crc32C(check, (ulong)RegionRows), (ulong)WeightsOffset);
+        check = BitOperations.Crc32C(BitOperations.Crc32C(check, (ulong)NeededBytes), (ulong)AvailableBytes);
+        return Add(Add(check, tokens), choices);
+    }
+
+    private static uint Add(uint check, ReadOnlySpan<int> words)
+    {
+        ref int first = ref MemoryMarshal.GetReference(words);
+        int i = 0;
+        for (; i <= words.Length - 2; i += 2) check = BitOperations.Crc32C(check, Unsafe.ReadUnaligned<ulong>(ref Unsafe.As<int, byte>(ref Unsafe.Add(ref first, i))));
+        return i < words.Length ? BitOperations.Crc32C(check, (uint)words[i]) : check;
+    }
 }
 
 /// <summary>What a call does beyond its layout, as far as all ranks must do the same.</summary>
@@ -66,6 +88,15 @@ internal readonly record struct CallSignature(
     }
 
     public bool Has(CallTraits trait) => (Traits & trait) != 0;
+
+    /// <summary>Field by field: bytes between fields may be anything.</summary>
+    public uint AddTo(uint check)
+    {
+        check = BitOperations.Crc32C(check, (ulong)Operation | ((ulong)Layout << 8) | ((ulong)Traits << 16) | ((ulong)Reserved << 24) | ((ulong)(uint)Alignment << 32));
+        check = BitOperations.Crc32C(check, (ulong)HandleEpoch);
+        check = BitOperations.Crc32C(check, (uint)Format.RowBytes | ((ulong)(uint)Format.ScaleBytes << 32));
+        return BitOperations.Crc32C(check, (ulong)Format.Element | ((ulong)Format.ScaleElement << 8) | ((ulong)Format.ScaleLayout << 16));
+    }
 
     private bool Differs(CallSignature other, CallTraits trait) => Has(trait) != other.Has(trait);
 

@@ -22,10 +22,14 @@ internal sealed unsafe class FaultBoard(PeerArenas arenas, GroupChannel channel)
         if (slot > WatcherSlot) return new ProtocolException(-1, $"The abort word names record {slot} of {WatcherSlot + 1}.");
         FaultRecord record = *arenas.FaultAt(arenas.Rank, (int)slot);
         // The watcher does not know which call its owner is in.
-        if (slot == WatcherSlot) record = record with { Operation = site.Operation, Phase = site.Phase, Epoch = site.Epoch };
-        string? cause = (uint)record.Culprit < (uint)arenas.Ranks ? channel.CauseOf(record.Culprit) : null;
-        SwitchyardException error = record.ToException(channel.Peers, cause);
-        if (error is PeerLostException or PeerTimeoutException) channel.NoteFault(record.Culprit, error.Message);
+        if (slot == WatcherSlot)
+        {
+            record = record with { Operation = site.Operation, Phase = site.Phase, Epoch = site.Epoch };
+            if (channel.IsFenced) return new FencedException(channel.Generation + 1, site);
+            if ((uint)record.Culprit < (uint)arenas.Ranks) record.Seen = Math.Max(0, arenas.LastAnnounced(record.Culprit, site.Epoch));
+        }
+        SwitchyardException error = record.ToException(channel);
+        if (error is PeerLostException or PeerTimeoutException && !channel.IsOver) channel.NoteFault(record.Culprit, error.Message);
         return error;
     }
 

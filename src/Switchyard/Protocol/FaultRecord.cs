@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Switchyard.Rendezvous;
 
 namespace Switchyard.Protocol;
 
@@ -33,18 +34,21 @@ internal struct FaultRecord
 
     public readonly CallSite Site => new(Operation, Phase, Epoch);
 
-    /// <param name="peers">All ranks.</param>
-    /// <param name="cause">What this rank itself knows of the culprit's end, if anything.</param>
-    public readonly SwitchyardException ToException(PeerInfo[] peers, string? cause)
+    /// <param name="channel">What this rank itself knows of its peers.</param>
+    public readonly SwitchyardException ToException(GroupChannel channel)
     {
+        PeerInfo[] peers = channel.Peers;
         // A record lies in memory that every peer can write: what it names is checked like everything else that comes from there.
         if ((uint)Culprit >= (uint)peers.Length || (uint)Reporter >= (uint)peers.Length)
             return new ProtocolException(-1, $"A fault record names ranks {Reporter} and {Culprit} in a group of {peers.Length}.");
+        PeerInfo[] culprit = [peers[Culprit]];
+        string? cause = channel.CauseOf(Culprit) is { Length: > 0 } known ? known : null;
         return Kind switch
         {
-            FaultKind.PeerLost => new PeerLostException(peers[Culprit], Known(cause) ?? $"rank {Reporter} saw it end", Site),
-            FaultKind.PeerLeft => new PeerLostException(peers[Culprit], Known(cause) ?? "it left the group", Site),
-            FaultKind.PeerClosed => new PeerLostException(peers[Culprit], "it disposed its buffer and will not make this call", Site),
+            FaultKind.PeerLost => new PeerLostException(
+                channel.LostTogether is [{ } first, ..] all && first.Rank == Culprit ? all : culprit, cause ?? $"rank {Reporter} saw it end", Site, Seen),
+            FaultKind.PeerLeft => new PeerLostException(culprit, cause ?? "it left the group", Site, Seen),
+            FaultKind.PeerClosed => new PeerLostException(culprit, "it disposed its buffer and will not make this call", Site, Seen),
             FaultKind.Timeout => new PeerTimeoutException(
                 peers[Culprit], Reporter, Site, Expected, Seen, TimeSpan.FromTicks(WaitedTicks), HasNoThread != 0 ? NoThreadHint : null),
             FaultKind.Mismatch => new CallMismatchException(Reporter, Culprit, ReporterSignature.DifferenceTo(CulpritSignature), Site),
@@ -54,6 +58,4 @@ internal struct FaultRecord
     }
 
     private const string NoThreadHint = "It is in the same process, and no other thread has driven it: each rank needs a thread of its own.";
-
-    private static string? Known(string? cause) => string.IsNullOrEmpty(cause) ? null : cause;
 }

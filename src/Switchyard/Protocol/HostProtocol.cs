@@ -23,7 +23,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         _channel = setup.Channel;
         _arenas = new PeerArenas(_channel.Rank, setup.Layout, setup.Arenas);
         _faults = new FaultBoard(_arenas, _channel);
-        _waiter = new Waiter(_arenas, _channel, _faults);
+        _waiter = new Waiter(_arenas, _channel, _faults, setup.Neighbours);
         _counts = new CountMatrix(_arenas.Ranks, setup.Layout.Experts);
         _bases = new int[setup.Layout.Experts];
         _agreement = new Agreement(_arenas.Ranks);
@@ -60,13 +60,16 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
 
     public void Announce(in Announcement announcement, RoutingPlan plan)
     {
+        bool hasCounts = announcement.Signature.Operation == Operation.Dispatch;
+        uint check = hasCounts ? announcement.CheckWith(plan.TokensTo, plan.ChoicesOf) : announcement.CheckWith([], []);
         for (int peer = 0; peer < _arenas.Ranks; peer++)
         {
             if (peer == Rank) continue;
+            FaultPoints.Pass(FaultPoint.AnnounceToPeer);
             Announcement* entry = _arenas.EntryAt(peer, Rank, announcement.Epoch);
             ulong flag = entry->Flag;
-            *entry = announcement with { Flag = flag };
-            if (announcement.Signature.Operation == Operation.Dispatch)
+            *entry = announcement with { Flag = flag, Check = check };
+            if (hasCounts)
             {
                 plan.TokensTo.CopyTo(new Span<int>((byte*)entry + Layout.RankCountsOffset, _arenas.Ranks));
                 plan.ChoicesOf.CopyTo(new Span<int>((byte*)entry + Layout.ExpertCountsOffset, Layout.Experts));
@@ -94,6 +97,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         if (mine.Signature.Operation != Operation.Combine) RefuseIfSomeoneOverflows(plan, site);
         if (mine.Signature.Operation == Operation.Dispatch) RoutingPlanner.Resolve(plan, Rank, _counts, _bases);
         Locate(mine.Signature, plan, site);
+        FaultPoints.Pass(FaultPoint.Agree);
         return _agreement;
     }
 
@@ -102,6 +106,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     {
         for (int peer = 0; peer < _arenas.Ranks; peer++)
         {
+            FaultPoints.Pass(FaultPoint.SignalRowsToPeer);
             if (plan.SentTo[peer] > 0) Volatile.Write(ref *_arenas.ArrivalAt(peer, Rank), new EpochWord(epoch, plan.SentTo[peer]).Bits);
         }
         _arenas.RingSleepers();
@@ -109,11 +114,12 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
 
     public void AwaitRows(long epoch, RoutingPlan plan, CallSite site)
     {
+        FaultPoints.Pass(FaultPoint.AwaitRows);
         for (int source = 0; source < _arenas.Ranks; source++)
         {
             int expected = plan.ReceivedFrom[source];
             if (expected == 0) continue;
-            EpochWord word = _waiter.Await(_arenas.ArrivalAt(Rank, source), epoch, source, site);
+            EpochWord word = Await(_arenas.ArrivalAt(Rank, source), epoch, source, site);
             if (word.EpochNear(epoch) != epoch || word.Count != expected) throw Broken(source, site, expected, word.Count);
         }
     }
@@ -121,13 +127,17 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     /// <summary>Tells every rank that this one has finished reading results.</summary>
     public void SignalDone(long epoch)
     {
-        for (int peer = 0; peer < _arenas.Ranks; peer++) Volatile.Write(ref *_arenas.DoneAt(peer, Rank), new EpochWord(epoch).Bits);
+        for (int peer = 0; peer < _arenas.Ranks; peer++)
+        {
+            FaultPoints.Pass(FaultPoint.SignalDoneToPeer);
+            Volatile.Write(ref *_arenas.DoneAt(peer, Rank), new EpochWord(epoch).Bits);
+        }
         _arenas.RingSleepers();
     }
 
     public void AwaitDone(long epoch, CallSite site)
     {
-        for (int reader = 0; reader < _arenas.Ranks; reader++) _waiter.Await(_arenas.DoneAt(Rank, reader), epoch, reader, site);
+        for (int reader = 0; reader < _arenas.Ranks; reader++) Await(_arenas.DoneAt(Rank, reader), epoch, reader, site);
     }
 
     public void Dispose()
@@ -154,16 +164,26 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
     private void Hear(int peer, in Announcement mine, RoutingPlan plan, CallSite site)
     {
         Announcement* entry = _arenas.EntryAt(Rank, peer, mine.Epoch);
-        _waiter.Await(&entry->Flag, mine.Epoch, peer, site);
+        Await(&entry->Flag, mine.Epoch, peer, site);
         Announcement heard = *entry;
         _heard[peer] = heard;
         if (heard.Epoch != mine.Epoch) throw Broken(peer, site, mine.Epoch, heard.Epoch);
+        bool hasCounts = heard.Signature.Operation == Operation.Dispatch;
+        if (hasCounts)
+        {
+            new ReadOnlySpan<int>((byte*)entry + Layout.RankCountsOffset, _arenas.Ranks).CopyTo(_counts.TokensFrom(peer));
+            new ReadOnlySpan<int>((byte*)entry + Layout.ExpertCountsOffset, Layout.Experts).CopyTo(_counts.ChoicesFrom(peer));
+        }
+        uint check = hasCounts ? heard.CheckWith(_counts.TokensFrom(peer), _counts.ChoicesFrom(peer)) : heard.CheckWith([], []);
+        if (heard.Check != check) throw Broken(peer, site, check, heard.Check);
         if (heard.Signature != mine.Signature) throw Mismatch(peer, mine.Signature, heard.Signature, site);
-        if (mine.Signature.Operation != Operation.Dispatch) return;
+        if (hasCounts) CheckCounts(peer, plan, site);
+    }
 
-        new ReadOnlySpan<int>((byte*)entry + Layout.RankCountsOffset, _arenas.Ranks).CopyTo(_counts.TokensFrom(peer));
-        new ReadOnlySpan<int>((byte*)entry + Layout.ExpertCountsOffset, Layout.Experts).CopyTo(_counts.ChoicesFrom(peer));
-        CheckCounts(peer, plan, site);
+    private EpochWord Await(ulong* word, long epoch, int peer, CallSite site)
+    {
+        EpochWord seen = _waiter.Await(word, epoch, peer, site);
+        return seen.IsWhole ? seen : throw Broken(peer, site, epoch, seen.EpochNear(epoch));
     }
 
     private void CheckCounts(int peer, RoutingPlan plan, CallSite site)

@@ -12,6 +12,9 @@ internal sealed unsafe class Waiter
     /// <summary>A changed deadline is noticed within this time.</summary>
     private static readonly TimeSpan _longestSleep = TimeSpan.FromMilliseconds(100);
 
+    /// <summary>After so long a peer is looked at: an exchange takes less.</summary>
+    private static readonly TimeSpan _patience = TimeSpan.FromMilliseconds(20);
+
     /// <summary>What a peer that itself waits for another gets on top of the deadline, so that it may name the one that is really late.</summary>
     private static readonly TimeSpan _grace = TimeSpan.FromMilliseconds(300);
 
@@ -23,7 +26,7 @@ internal sealed unsafe class Waiter
     private readonly long _spinTicks;
     private readonly long[] _waitedTicks;
 
-    public Waiter(PeerArenas arenas, GroupChannel channel, FaultBoard faults)
+    public Waiter(PeerArenas arenas, GroupChannel channel, FaultBoard faults, int neighbours)
     {
         _arenas = arenas;
         _channel = channel;
@@ -34,7 +37,7 @@ internal sealed unsafe class Waiter
         _doorbell.Ring();
         // A round trip takes 0.14 us to a spinning rank and 12 us to a sleeping one, so it pays to poll for a few of those. With fewer cores
         // than ranks, polling must leave the core to the rank that is waited for.
-        _isCrowded = channel.Size > Environment.ProcessorCount;
+        _isCrowded = neighbours > Environment.ProcessorCount;
         int spinMicroseconds = _isCrowded ? 100 : 50;
         _spinTicks = spinMicroseconds * Stopwatch.Frequency / 1_000_000;
     }
@@ -85,8 +88,9 @@ internal sealed unsafe class Waiter
                 _doorbell.Awake();
                 throw fault;
             }
-            TimeSpan left = Deadline - waited;
-            _doorbell.Sleep(bell, left > TimeSpan.Zero && left < _longestSleep ? left : _longestSleep);
+            if (waited >= _patience) _channel.Examine(peer);
+            TimeSpan left = Deadline - waited, sleep = waited < _longestSleep ? waited + _patience : _longestSleep;
+            _doorbell.Sleep(bell, left > TimeSpan.Zero && left < sleep ? left : sleep);
         }
     }
 

@@ -4,20 +4,21 @@ using Switchyard.Transports;
 
 namespace Switchyard.Rendezvous;
 
-/// <summary>What a peer gives to an all-gather, while its chunks arrive.</summary>
+/// <summary>What a peer gives to an all-gather, while its chunks arrive. Memory grows with what has come, not with what is announced.</summary>
 internal sealed class Contribution : IDisposable
 {
-    private readonly byte[] _payload;
+    private readonly int _total;
+    private byte[] _payload = [];
     private ArenaExport? _arena;
     private int _received;
 
-    private Contribution(int bytes, ArenaExport? arena)
+    private Contribution(int total, ArenaExport? arena)
     {
-        _payload = GC.AllocateUninitializedArray<byte>(bytes);
+        _total = total;
         _arena = arena;
     }
 
-    public bool IsWhole => _received == _payload.Length;
+    public bool IsWhole => _received == _total;
 
     /// <summary>Begins with the first chunk; takes over the descriptor, which must be that of a sealed memory of the stated length.</summary>
     public static Contribution Begin(int peer, LinkFrame frame, List<SafeFileHandle> descriptors)
@@ -38,12 +39,14 @@ internal sealed class Contribution : IDisposable
 
     public void Add(int peer, LinkFrame frame, ReadOnlySpan<byte> chunk)
     {
-        bool continues = frame.Offset == _received && frame.TotalBytes == _payload.Length && chunk.Length <= _payload.Length - _received;
+        bool continues = frame.Offset == _received && frame.TotalBytes == _total && chunk.Length <= _total - _received;
         if (!continues || (chunk.IsEmpty && !IsWhole))
         {
             throw new ProtocolException(
-                peer, $"it sent {chunk.Length} bytes at {frame.Offset} of {frame.TotalBytes}, after {_received} of {_payload.Length}");
+                peer, $"it sent {chunk.Length} bytes at {frame.Offset} of {frame.TotalBytes}, after {_received} of {_total}");
         }
+        int needed = _received + chunk.Length;
+        if (needed > _payload.Length) Array.Resize(ref _payload, (int)Math.Min(_total, Math.Max(needed, 2L * _payload.Length)));
         chunk.CopyTo(_payload.AsSpan(_received));
         _received += chunk.Length;
     }

@@ -10,31 +10,51 @@ internal sealed partial class ControlChannel : GroupChannel
 
     private readonly Lock _gate = new();
     private readonly PeerLink?[] _links;
-    private readonly RendezvousServer? _server;
+    private readonly ExpertGroupOptions _options;
+    private readonly Member[] _members;
+    private readonly int[] _launchRanks;
     private readonly FaultNote _note;
+    private IDisposable? _server;
+    private static readonly CallSite _collective = new(Operation.None, CallPhase.Create, 0);
     private Round? _round;
     private long _nextSequence;
     private bool _cancelled;
     private int _disposed;
 
-    private ControlChannel(ExpertGroupOptions options, Membership membership, RendezvousServer? server)
+    /// <param name="options">How this process first joined.</param>
+    /// <param name="membership">The group.</param>
+    /// <param name="server">On rank 0: what turns latecomers away.</param>
+    /// <param name="launchRanks">By rank: the rank that it was started with, by which a launcher knows it.</param>
+    public ControlChannel(ExpertGroupOptions options, Membership membership, IDisposable? server, int[]? launchRanks = null)
         : base(membership.Rank, membership.Peers, membership.Generation)
     {
-        _note = new FaultNote(options.FaultNotes, options.Job, membership.Rank);
+        _options = options;
+        _members = membership.Members;
+        _launchRanks = launchRanks ?? [.. Enumerable.Range(0, Size)];
+        _note = new FaultNote(options.FaultNotes, options.Job, _launchRanks[Rank]);
         _server = server;
-        _links = [.. membership.Ties.Select((tie, rank) => tie is null ? null : new PeerLink(rank, membership.Generation, tie))];
+        var all = RankSet.AllOf(Size);
+        _links = [.. membership.Ties.Select((tie, rank) => tie is null ? null : new PeerLink(rank, all, Generation, tie))];
+        _losses = new Accord(Rank, Size);
+        _signs = new Sign[Size];
+        _vote = new Accord(Rank, Size);
         _monitor = new Thread(Watch) { IsBackground = true, Name = $"Switchyard control, rank {Rank}" };
         _monitor.Start();
     }
 
     public static Task<ControlChannel> JoinAsync(ExpertGroupOptions options, CancellationToken ct) =>
-        JoinAsync(options, FirstGeneration, ct);
+        JoinAsync(options, options.Rank == 0 ? FirstGeneration : RendezvousClient.AnyGeneration, ct);
 
-    public static async Task<ControlChannel> JoinAsync(ExpertGroupOptions options, long generation, CancellationToken ct)
+    private static async Task<ControlChannel> JoinAsync(ExpertGroupOptions options, long generation, CancellationToken ct)
     {
         if (options.Rank > 0)
             return new ControlChannel(options, await RendezvousClient.JoinAsync(options, generation, ct).ConfigureAwait(false), server: null);
         RendezvousServer server = await RendezvousServer.StartAsync(options, generation, ct).ConfigureAwait(false);
+        return await FinishAsync(options, server, ct).ConfigureAwait(false);
+    }
+
+    private static async Task<ControlChannel> FinishAsync(ExpertGroupOptions options, RendezvousServer server, CancellationToken ct)
+    {
         try
         {
             using CancellationTokenRegistration cancelling = ct.UnsafeRegister(static server => ((RendezvousServer)server!).Cancel(), server);
@@ -63,7 +83,7 @@ internal sealed partial class ControlChannel : GroupChannel
     }
 
     /// <inheritdoc/>
-    public override void NoteFault(int culprit, string message) => _note.Write(culprit, message);
+    public override void NoteFault(int culprit, string message) => _note.Write(_launchRanks[culprit], message);
 
     /// <inheritdoc/>
     protected override (int Peer, long Call) FirstAbsent()
@@ -83,9 +103,10 @@ internal sealed partial class ControlChannel : GroupChannel
     {
         lock (_gate)
         {
+            ThrowIfOver(_collective);
             ObjectDisposedException.ThrowIf(_disposed != 0, typeof(ExpertGroup));
             if (_cancelled)
-                throw new InvalidOperationException("An earlier collective call was cancelled: the group is unusable, join again.");
+                throw new InvalidOperationException("An earlier collective call was cancelled: the group is unusable, rebuild it or join again.");
             if (_round is not null)
                 throw new InvalidOperationException("A rank makes collective calls one at a time; the last has not returned.");
             var round = new Round(payload, arena?.InProcess);
@@ -130,12 +151,13 @@ internal sealed partial class ControlChannel : GroupChannel
         _round = null;
     }
 
-    /// <summary>Names the first rank that was lost: the absent one may only have followed it.</summary>
+    /// <summary>Names the ranks that were lost first: the absent one may only have followed them.</summary>
     private SwitchyardException Gone(int absent)
     {
-        int culprit = _firstLost >= 0 ? _firstLost : absent;
-        return (SwitchyardException?)_links[culprit]!.Violation
-            ?? new PeerLostException(Peers[culprit], CauseOf(culprit), new CallSite(Operation.None, CallPhase.Create, 0));
+        if (IsFenced) return new FencedException(Generation + 1, _collective);
+        IReadOnlyList<PeerInfo> lost = LostTogether.Count > 0 ? LostTogether : [Peers[absent]];
+        int culprit = lost[0].Rank;
+        return (SwitchyardException?)_links[culprit]!.Violation ?? new PeerLostException(lost, CauseOf(culprit), _collective);
     }
 
     /// <summary>One all-gather of this rank, until all have contributed.</summary>

@@ -63,6 +63,26 @@ internal sealed class JobToken
         hash.GetHashAndReset(proof);
     }
 
+    /// <summary>A key for one purpose, from a token or from nothing but the data.</summary>
+    public static JobToken Derive(JobToken? token, ReadOnlySpan<byte> purpose, ReadOnlySpan<byte> data)
+    {
+        var secret = new byte[Bytes];
+        (token ?? new JobToken(new byte[Bytes])).Prove(purpose, data, default, secret);
+        return new JobToken(secret);
+    }
+
+    /// <summary>Answers a challenge as a member does; null where the challenger has not this token.</summary>
+    public byte[]? Answer(ReadOnlySpan<byte> hello, ReadOnlySpan<byte> challenge)
+    {
+        byte[] frame = JoinFrames.New(JoinFrame.Proof, JoinFrames.ProofBytes);
+        ReadOnlySpan<byte> signed = challenge[..JoinFrames.ChallengeSignedBytes];
+        Span<byte> proof = frame.AsSpan(JoinFrames.HeaderBytes);
+        Prove(JoinFrames.ServerRole, hello, signed, proof);
+        if (!CryptographicOperations.FixedTimeEquals(proof, challenge[JoinFrames.ChallengeSignedBytes..])) return null;
+        Prove(JoinFrames.ClientRole, hello, signed, proof);
+        return frame;
+    }
+
     private static byte[]? Parse(SafeFileHandle file)
     {
         Span<byte> text = stackalloc byte[MaxFileBytes];

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
 using Switchyard.Interop;
+using Switchyard.Rendezvous.Network;
 
 namespace Switchyard.Rendezvous;
 
@@ -27,8 +28,11 @@ internal sealed class JoinConnection(PacketSocket socket, int processId, long de
 
     public PacketSocket Socket { get; } = socket;
 
-    /// <summary>As the kernel knows it.</summary>
-    public int ProcessId { get; } = processId;
+    /// <summary>As the kernel knows it; as it calls itself where it has no number here, being in another container.</summary>
+    public int ProcessId => processId > 0 ? processId : Hello.ProcessId;
+
+    /// <summary>What carries it, if it comes from another machine.</summary>
+    public StreamRelay? Relay { get; init; }
 
     /// <summary>Until when it must have been admitted, in <see cref="Environment.TickCount64"/>.</summary>
     public long Deadline { get; } = deadline;
@@ -38,7 +42,7 @@ internal sealed class JoinConnection(PacketSocket socket, int processId, long de
     public Hello Hello { get; private set; }
 
     /// <summary>Taken when it connected, while its process surely was the one of that number.</summary>
-    public SafeFileHandle? Process { get; } = OpenProcess(processId);
+    public SafeFileHandle? Process { get; init; }
 
     public static SafeFileHandle? OpenProcess(int processId)
     {

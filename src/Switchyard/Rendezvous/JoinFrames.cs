@@ -14,6 +14,9 @@ internal enum JoinFrame : byte
     Link = 7,
     Ready = 8,
     Commit = 9,
+    Give = 10,
+    Gathered = 11,
+    Verdict = 12,
 }
 
 /// <summary>

@@ -10,20 +10,31 @@ internal enum LinkFrameKind : byte
     /// <summary>Its sender leaves; nothing follows.</summary>
     Goodbye = 2,
 
-    /// <summary>Its sender has lost a rank.</summary>
+    /// <summary>The ranks that its sender has lost.</summary>
     Lost = 3,
+
+    /// <summary>All who live have lost these ranks, and take them for lost together.</summary>
+    Settled = 4,
+
+    /// <summary>The ranks that its sender would leave out of the next membership.</summary>
+    Vote = 5,
+
+    /// <summary>All members voted to leave these ranks out: the next membership begins, and its frames follow.</summary>
+    Commit = 6,
+
+    /// <summary>The next membership has begun without the receiver.</summary>
+    Fenced = 7,
 }
 
 /// <summary>The head of every frame between two ranks of a formed group; one frame a packet. Little-endian.</summary>
 /// <param name="Kind">What it is.</param>
-/// <param name="Rank">The rank that is lost, in a notice of loss.</param>
 /// <param name="Generation">The membership it belongs to.</param>
-/// <param name="Sequence">The number of the all-gather, from 0.</param>
+/// <param name="Sequence">The number of the all-gather, from 0; in what is told of ranks, a bit for each of them.</param>
 /// <param name="TotalBytes">The length of the whole contribution.</param>
 /// <param name="Offset">Where in it this chunk's bytes, which follow the head, belong.</param>
 /// <param name="ArenaBytes">The length of the arena whose descriptor comes with the first chunk; 0 without one.</param>
 internal readonly record struct LinkFrame(
-    LinkFrameKind Kind, int Rank, long Generation, long Sequence = 0, long TotalBytes = 0, long Offset = 0, long ArenaBytes = 0)
+    LinkFrameKind Kind, long Generation, long Sequence = 0, long TotalBytes = 0, long Offset = 0, long ArenaBytes = 0)
 {
     public const int HeadBytes = 48;
     public const int MaxBytes = 64 << 10;
@@ -34,12 +45,14 @@ internal readonly record struct LinkFrame(
 
     private const uint Magic = 0x4C59_5753; // "SWYL"
 
+    /// <summary>The ranks that a frame of another kind than <see cref="LinkFrameKind.Chunk"/> tells of.</summary>
+    public RankSet Ranks => new((ulong)Sequence);
+
     public void Write(Span<byte> head)
     {
         head[..HeadBytes].Clear();
         BinaryPrimitives.WriteUInt32LittleEndian(head, Magic);
         head[4] = (byte)Kind;
-        BinaryPrimitives.WriteUInt16LittleEndian(head[6..], (ushort)Rank);
         BinaryPrimitives.WriteInt64LittleEndian(head[8..], Generation);
         BinaryPrimitives.WriteInt64LittleEndian(head[16..], Sequence);
         BinaryPrimitives.WriteInt64LittleEndian(head[24..], TotalBytes);
@@ -53,7 +66,6 @@ internal readonly record struct LinkFrame(
         if (packet.Length < HeadBytes || BinaryPrimitives.ReadUInt32LittleEndian(packet) != Magic) return null;
         return new LinkFrame(
             (LinkFrameKind)packet[4],
-            BinaryPrimitives.ReadUInt16LittleEndian(packet[6..]),
             BinaryPrimitives.ReadInt64LittleEndian(packet[8..]),
             BinaryPrimitives.ReadInt64LittleEndian(packet[16..]),
             BinaryPrimitives.ReadInt64LittleEndian(packet[24..]),

@@ -5,19 +5,20 @@ namespace Switchyard.Rendezvous;
 /// <summary>The control plane of ranks in one process: a shared board of contributions, one round after another.</summary>
 internal sealed class LocalChannel : GroupChannel
 {
+    private static readonly CallSite _collective = new(Operation.None, CallPhase.Create, 0);
     private readonly Board _board;
     private int _disposed;
     private int _driver;
 
-    private LocalChannel(int rank, PeerInfo[] peers, Board board)
-        : base(rank, peers, generation: 1) => _board = board;
+    private LocalChannel(int rank, PeerInfo[] peers, long generation, Board board)
+        : base(rank, peers, generation) => _board = board;
 
-    public static LocalChannel[] CreateAll(int size)
+    public static LocalChannel[] CreateAll(int size, long generation = 1)
     {
         PeerInfo[] peers = [.. Enumerable.Range(0, size).Select(r => new PeerInfo(r, Environment.MachineName, Environment.ProcessId))];
         var board = new Board(size);
         var channels = new LocalChannel[size];
-        for (int rank = 0; rank < size; rank++) channels[rank] = new LocalChannel(rank, peers, board);
+        for (int rank = 0; rank < size; rank++) channels[rank] = new LocalChannel(rank, peers, generation, board);
         board.Members = channels;
         return channels;
     }
@@ -25,11 +26,23 @@ internal sealed class LocalChannel : GroupChannel
     protected override async Task<Gathered[]> GatherAsync(ReadOnlyMemory<byte> payload, ArenaExport? arena, CancellationToken ct)
     {
         ObjectDisposedException.ThrowIf(_disposed != 0, typeof(ExpertGroup));
+        ThrowIfOver(_collective);
         ct.ThrowIfCancellationRequested();
         TaskCompletionSource<Gathered[]> result = _board.Contribute(this, payload.ToArray(), arena?.InProcess);
         using CancellationTokenRegistration cancelling = ct.UnsafeRegister(_ => result.TrySetCanceled(ct), null);
         return await result.Task.ConfigureAwait(false);
     }
+
+    public override Task<Succession> GrowAsync(int newcomers, CancellationToken ct) =>
+        throw new InvalidOperationException("A group of one process has the ranks that ExpertGroup.CreateLocal made: make another of the size wanted.");
+
+    protected override Task<Succession> SucceedAsync(RankSet evicted, CancellationToken ct)
+    {
+        ObjectDisposedException.ThrowIf(_disposed != 0, typeof(ExpertGroup));
+        return _board.Vote(this, evicted).WaitAsync(ct);
+    }
+
+    protected override int FirstWithoutVote() => _board.FirstWithoutVote(Rank);
 
     protected override (int Peer, long Call) FirstAbsent() => _board.FirstAbsent(Rank);
 
@@ -46,8 +59,25 @@ internal sealed class LocalChannel : GroupChannel
         if (Interlocked.Exchange(ref _disposed, 1) == 0) _board.Leave(Rank);
     }
 
-    private PeerLostException Gone(int rank) =>
-        new(Peers[rank], CauseOf(rank), new CallSite(Operation.None, CallPhase.Create, 0));
+    private SwitchyardException Gone(int rank) => IsFenced ? new FencedException(Generation + 1, _collective) : new PeerLostException([Peers[rank]], CauseOf(rank), _collective);
+
+    private void Fence()
+    {
+        NoteFence();
+        for (int rank = 0; rank < Size; rank++)
+        {
+            if (rank != Rank) ReportGone(rank, PeerState.Lost, "it went on in a group without this rank");
+        }
+    }
+
+    private void GoOn(Succession next)
+    {
+        NoteSuccessor(next);
+        for (int rank = 0; rank < Size; rank++)
+        {
+            if (rank != Rank) ReportGone(rank, PeerState.Left, "the group was rebuilt");
+        }
+    }
 
     /// <summary>One round of an all-gather; complete when all ranks have contributed. It holds the arenas: a contributor may cancel and go.</summary>
     private sealed class Round(int size)
@@ -102,6 +132,8 @@ internal sealed class LocalChannel : GroupChannel
         private readonly long[] _next = new long[size];
         private readonly bool[] _left = new bool[size];
         private readonly Dictionary<long, Round> _open = [];
+        private readonly TaskCompletionSource<Succession>?[] _votes = new TaskCompletionSource<Succession>?[size];
+        private RankSet _out;
 
         public LocalChannel[] Members { get; set; } = [];
 
@@ -143,6 +175,48 @@ internal sealed class LocalChannel : GroupChannel
                 _left[rank] = true;
                 foreach (LocalChannel member in Members) member.ReportGone(rank, PeerState.Left, "it left the group");
                 foreach (Round round in _open.Values) FailIfSomeoneLeft(round);
+                _out = _out.With(rank);
+                SucceedIfUnanimous();
+            }
+        }
+
+        public Task<Succession> Vote(LocalChannel member, RankSet evicted)
+        {
+            lock (_gate)
+            {
+                if (member.UnheldSuccessor is { } next) return Task.FromResult(next);
+                member.ThrowIfOver(new CallSite(Operation.None, CallPhase.Rebuild, 0));
+                _out = _out.With(evicted);
+                _votes[member.Rank] ??= new(TaskCreationOptions.RunContinuationsAsynchronously);
+                Task<Succession> result = _votes[member.Rank]!.Task;
+                SucceedIfUnanimous();
+                return result;
+            }
+        }
+
+        public int FirstWithoutVote(int rank)
+        {
+            lock (_gate) return Remaining().Where(each => _votes[each] is null).DefaultIfEmpty(rank).First();
+        }
+
+        private RankSet Remaining() => RankSet.AllOf(size).Without(_out);
+
+        private void SucceedIfUnanimous()
+        {
+            int[] former = [.. Remaining()];
+            if (former.Length == 0 || former.Any(rank => _votes[rank] is null) || Members[former[0]].IsOver) return;
+            LocalChannel[] next = CreateAll(former.Length, Members[0].Generation + 1);
+            for (int rank = 0; rank < former.Length; rank++)
+            {
+                next[rank].Deadline = Members[former[rank]].Deadline;
+                var succession = new Succession(next[rank], former);
+                Members[former[rank]].GoOn(succession);
+                _votes[former[rank]]!.SetResult(succession);
+            }
+            foreach (int rank in _out.Where(rank => !_left[rank]))
+            {
+                Members[rank].Fence();
+                _votes[rank]?.TrySetException(new FencedException(Members[rank].Generation + 1, new CallSite(Operation.None, CallPhase.Rebuild, 0)));
             }
         }
 

@@ -29,6 +29,7 @@ internal sealed class MeetingPlace
     /// <summary>Makes the folder if need be, and refuses one that others could have prepared.</summary>
     public static MeetingPlace Open(ExpertGroupOptions options)
     {
+        UserNamespace.RequireOwnUser();
         string directory = Path.GetFullPath(options.Directory ?? DefaultDirectory());
         string stem = Stem(directory, options.Job);
         try
@@ -93,6 +94,7 @@ internal sealed class MeetingPlace
         {
             { IsSymbolicLink: true } => "is a symbolic link",
             { IsDirectory: false } => "is not a folder",
+            { IsOwn: false } when !UserNamespace.Has(status.UserId) => $"belongs to a user who has no number in this process's user namespace; {UserNamespace.Remedy}",
             { IsOwn: false } => $"belongs to user {status.UserId}, not to this process's user {Libc.geteuid()}",
             { IsPrivate: false } => $"can be entered by others (mode {status.Permissions}); a folder of your own with mode 0700 is needed, and is made if missing",
             _ => null,

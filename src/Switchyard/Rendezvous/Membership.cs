@@ -1,40 +1,67 @@
 using System.Buffers.Binary;
 using Microsoft.Win32.SafeHandles;
+using Switchyard.Rendezvous.Network;
 
 namespace Switchyard.Rendezvous;
 
 /// <summary>A rank of a membership. The start time, in clock ticks since boot, tells its process from a later one of the same number.</summary>
-internal readonly record struct Member(string Host, int ProcessId, long StartTime)
+/// <param name="Host">The name of its machine.</param>
+/// <param name="ProcessId">Its process there.</param>
+/// <param name="StartTime">When that process began.</param>
+/// <param name="Node">The same for members of one machine.</param>
+internal readonly record struct Member(string Host, int ProcessId, long StartTime, int Node = 0)
 {
     /// <summary>This process.</summary>
-    public static Member Self { get; } = new(Environment.MachineName, Environment.ProcessId, OwnStartTime());
+    public static Member Self { get; } = new(Environment.MachineName, Environment.ProcessId, StartTimeOf("self")!.Value);
 
-    private static long OwnStartTime()
+    /// <summary>When a process of this machine began; null where it is gone.</summary>
+    public static long? StartTimeOf(string process)
     {
-        // Field 22; the second field, the name in brackets, may hold spaces.
-        string status = File.ReadAllText("/proc/self/stat");
-        return long.Parse(status[(status.LastIndexOf(')') + 2)..].Split(' ')[19], System.Globalization.CultureInfo.InvariantCulture);
+        try
+        {
+            // Field 22; the second field, the name in brackets, may hold spaces.
+            string status = File.ReadAllText($"/proc/{process}/stat");
+            return long.Parse(status[(status.LastIndexOf(')') + 2)..].Split(' ')[19], System.Globalization.CultureInfo.InvariantCulture);
+        }
+        catch (IOException)
+        {
+            return null;
+        }
     }
 }
 
-/// <summary>What ties a rank to one peer: their private connection and, where the kernel gives one, a descriptor of the peer's process.</summary>
-internal sealed class PeerTie(PacketSocket socket, SafeFileHandle? process) : IDisposable
+/// <summary>
+/// What ties a rank to one peer: their private connection and, where the kernel gives one, a descriptor of the peer's process. To a
+/// peer on another machine: what carries the connection there.
+/// </summary>
+internal sealed class PeerTie(PacketSocket socket, SafeFileHandle? process, StreamRelay? relay = null) : IDisposable
 {
+    private readonly ProcessWatch? _watch = process is null ? null : ProcessWatch.Of(process);
+
     public PacketSocket Socket { get; } = socket;
 
+    public StreamRelay? Relay { get; } = relay;
+
     public SafeFileHandle? Process { get; } = process;
+
+    /// <summary>Whether the peer's process is on its way out. May be asked by any thread.</summary>
+    public bool IsProcessEnding => _watch?.IsEnding() ?? false;
 
     public void Dispose()
     {
         Socket.Dispose();
         Process?.Dispose();
+        _watch?.Dispose();
     }
 }
 
 /// <summary>A group that has come together, as one rank holds it: who is in it, and the ties to all but itself.</summary>
 internal sealed record Membership(int Rank, long Generation, Member[] Members, PeerTie?[] Ties) : IDisposable
 {
-    public PeerInfo[] Peers => [.. Members.Select((member, rank) => new PeerInfo(rank, member.Host, member.ProcessId))];
+    public PeerInfo[] Peers => [.. Members.Select((member, rank) => new PeerInfo(rank, member.Host, member.ProcessId)
+    {
+        Node = Array.FindIndex(Members, other => other.Node == member.Node),
+    })];
 
     public static byte[] ToFrame(long generation, ReadOnlySpan<Member> members)
     {

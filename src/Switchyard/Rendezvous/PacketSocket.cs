@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
@@ -76,6 +77,19 @@ internal sealed unsafe class PacketSocket : IDisposable
         return credentials;
     }
 
+    /// <summary>
+    /// A descriptor of the process that made the other end; null where it is gone or cannot be had. It is right also for a process that has another
+    /// number here, or none, as those of other containers.
+    /// </summary>
+    public SafeFileHandle? OpenPeerProcess()
+    {
+        int fd;
+        uint length = sizeof(int);
+        if (Libc.getsockopt(Descriptor, Libc.SOL_SOCKET, Libc.SO_PEERPIDFD, &fd, &length) == 0) return new SafeFileHandle(fd, ownsHandle: true);
+        // Linux before 6.5 goes by the number.
+        return Marshal.GetLastPInvokeError() == Libc.ENOPROTOOPT ? JoinConnection.OpenProcess(PeerCredentials().ProcessId) : null;
+    }
+
     /// <summary>Lets more be sent before the peer reads. The kernel grants what it allows.</summary>
     public void MakeRoom()
     {
@@ -126,6 +140,14 @@ internal sealed unsafe class PacketSocket : IDisposable
             Detach(&message, descriptors);
             return (message.Flags & (Libc.MSG_TRUNC | Libc.MSG_CTRUNC)) != 0 ? int.MaxValue : (int)length;
         }
+    }
+
+    /// <summary>The same connection for asynchronous use, which takes over the descriptor.</summary>
+    public Socket IntoSocket()
+    {
+        var descriptor = new SafeSocketHandle(Descriptor, ownsHandle: true);
+        _handle.SetHandleAsInvalid();
+        return new Socket(descriptor);
     }
 
     public void Dispose() => _handle.Dispose();

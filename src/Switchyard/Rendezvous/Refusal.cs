@@ -17,6 +17,9 @@ internal enum RefusalReason : byte
     TimedOut = 9,
     RankLost = 10,
     Cancelled = 11,
+
+    /// <summary>Said to whom shows no certificate of the authority, before anything else.</summary>
+    NoCertificate = 12,
 }
 
 /// <summary>Why rank 0 turns a rank away, with two numbers that say which.</summary>
@@ -52,6 +55,8 @@ internal readonly record struct Refusal(RefusalReason Reason, long First = 0, lo
             + "Choose another SWITCHYARD_JOB for another job.",
         RefusalReason.TimedOut => $"Job '{options.Job}' did not come together: {Missing((ulong)First)} before rank 0's JoinTimeout.",
         RefusalReason.RankLost => $"Rank {First} of job '{options.Job}' (process {Second}) went away while the group was joining.",
+        RefusalReason.NoCertificate => $"Job '{options.Job}' takes only ranks with a certificate of its authority: give all ranks "
+            + "TlsCertificateFile, TlsKeyFile and TlsAuthorityFile of one authority (SWITCHYARD_TLS_CERTIFICATE_FILE, ...), or none.",
         RefusalReason.Cancelled => $"Rank 0 of job '{options.Job}' gave up joining.",
         _ => $"Rank 0 of job '{options.Job}' refused this rank for an unknown reason ({(int)Reason}).",
     });

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
 using Switchyard.Interop;
+using Switchyard.Protocol;
 
 namespace Switchyard.Rendezvous;
 
@@ -10,8 +11,15 @@ namespace Switchyard.Rendezvous;
 /// </summary>
 internal sealed class RendezvousClient
 {
+    /// <summary>Of a rank that joins for the first time, and takes whatever membership there is.</summary>
+    public const long AnyGeneration = 0;
+
     private const int SliceMs = 20; // how long a cancellation may go unnoticed
     private const int MaxBackOffMs = 50;
+
+    /// <summary>Ranks of a group that grows began to wait together: rank 0's verdict on who is missing comes before they give up.</summary>
+    private const int VerdictMs = 1000;
+
     private readonly ExpertGroupOptions _options;
     private readonly long _generation;
     private readonly MeetingPlace _place;
@@ -27,7 +35,7 @@ internal sealed class RendezvousClient
         _generation = generation;
         _place = MeetingPlace.Open(options);
         _ct = ct;
-        _deadline = Environment.TickCount64 + (long)options.JoinTimeout.TotalMilliseconds;
+        _deadline = Environment.TickCount64 + (long)options.JoinTimeout.TotalMilliseconds + (generation == AnyGeneration ? 0 : VerdictMs);
     }
 
     public static Task<Membership> JoinAsync(ExpertGroupOptions options, long generation, CancellationToken ct)
@@ -41,7 +49,14 @@ internal sealed class RendezvousClient
         for (int backOffMs = 1; ; backOffMs = Math.Min(2 * backOffMs, MaxBackOffMs))
         {
             using PacketSocket? socket = PacketSocket.TryConnect(_place.SocketPath);
-            if (socket is not null && Authenticate(socket)) return ReceiveMembership(socket);
+            try
+            {
+                if (socket is not null && Authenticate(socket)) return ReceiveMembership(socket);
+            }
+            catch (JoinException) when (_options.IsNewcomer && Environment.TickCount64 < _deadline)
+            {
+                // There is no place for it yet.
+            }
             ThrowIfOver();
             Thread.Sleep(backOffMs);
         }
@@ -52,7 +67,10 @@ internal sealed class RendezvousClient
     {
         Ucred server = socket.PeerCredentials();
         if (server.UserId != Libc.geteuid())
-            throw new JoinException($"The socket '{_place.SocketPath}' belongs to user {server.UserId}, not to this process's user.");
+        {
+            string user = UserNamespace.Has(server.UserId) ? $"user {server.UserId}" : $"a user who has no number in this process's user namespace ({UserNamespace.Remedy})";
+            throw new JoinException($"The socket '{_place.SocketPath}' belongs to {user}, not to this process's user {Libc.geteuid()}.");
+        }
         // Read only now: rank 0 writes its token before it listens, so this is not one that an earlier run left.
         JobToken token = JobToken.Read(_options.TokenFile ?? _place.TokenPath);
 
@@ -60,16 +78,12 @@ internal sealed class RendezvousClient
         var claim = new Hello(
             JoinFrames.Version, _options.Rank, _options.Size, self.ProcessId, _generation, self.StartTime, _options.Job, self.Host);
         byte[] hello = claim.ToFrame(RandomNumberGenerator.GetBytes(JoinFrames.NonceBytes));
+        FaultPoints.Pass(FaultPoint.JoinHello);
         if (socket.Send(hello) != SendResult.Sent || Receive(socket) is not { Length: > 0 } challenge) return false;
         if (!JoinFrames.Is(challenge, JoinFrame.Challenge, JoinFrames.ChallengeBytes)) throw Malformed();
 
-        byte[] proof = JoinFrames.New(JoinFrame.Proof, JoinFrames.ProofBytes);
-        ReadOnlySpan<byte> signed = challenge.AsSpan(0, JoinFrames.ChallengeSignedBytes);
-        Span<byte> answer = proof.AsSpan(JoinFrames.HeaderBytes);
-        token.Prove(JoinFrames.ServerRole, hello, signed, answer);
-        if (!CryptographicOperations.FixedTimeEquals(answer, challenge.AsSpan(JoinFrames.ChallengeSignedBytes)))
-            throw new JoinException(Refusal.WrongToken(_options));
-        token.Prove(JoinFrames.ClientRole, hello, signed, answer);
+        byte[] proof = token.Answer(hello, challenge) ?? throw new JoinException(Refusal.WrongToken(_options));
+        FaultPoints.Pass(FaultPoint.JoinProof);
         if (socket.Send(proof) != SendResult.Sent || Receive(socket) is not { Length: > 0 } verdict) return false;
         TakePresent(verdict);
         return true;
@@ -80,12 +94,13 @@ internal sealed class RendezvousClient
         byte[] frame;
         while (Membership.Parse(frame = ReceiveWhole(socket), _options.Size) is null) TakePresent(frame);
         (long generation, Member[] members) = Membership.Parse(frame, _options.Size)!.Value;
-        if (generation != _generation) throw Malformed();
+        if (generation < ControlChannel.FirstGeneration || (_generation != AnyGeneration && generation != _generation)) throw Malformed();
 
         var membership = new Membership(_options.Rank, generation, members, new PeerTie?[members.Length]);
         try
         {
             for (int i = 1; i < members.Length; i++) ReceiveTie(socket, membership);
+            FaultPoints.Pass(FaultPoint.JoinReady);
             socket.Send(JoinFrames.New(JoinFrame.Ready, JoinFrames.HeaderBytes));
             if (!JoinFrames.Is(ReceiveWhole(socket), JoinFrame.Commit, JoinFrames.HeaderBytes)) throw Malformed();
             return membership;

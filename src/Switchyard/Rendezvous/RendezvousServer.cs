@@ -154,7 +154,7 @@ internal sealed class RendezvousServer : IDisposable
         {
             Ucred peer = socket.PeerCredentials();
             if (peer.UserId == Libc.geteuid())
-                _connections.Add(new JoinConnection(socket, peer.ProcessId, Environment.TickCount64 + HandshakeMs));
+                _connections.Add(new JoinConnection(socket, peer.ProcessId, Environment.TickCount64 + HandshakeMs) { Process = socket.OpenPeerProcess() });
             else
                 socket.Dispose();
             if (_connections.Count >= _polled + MaxUnproved) break;
@@ -206,7 +206,7 @@ internal sealed class RendezvousServer : IDisposable
         if (hello.Job != _options.Job) return new(RefusalReason.WrongJob);
         if (hello.Size != _options.Size) return new(RefusalReason.WrongSize, _options.Size, hello.Size);
         if (hello.Rank >= _options.Size) return new(RefusalReason.RankOutOfRange, _options.Size, hello.Rank);
-        if (hello.Generation != _generation) return new(RefusalReason.WrongGeneration, _generation, hello.Generation);
+        if (hello.Generation != RendezvousClient.AnyGeneration && hello.Generation != _generation) return new(RefusalReason.WrongGeneration, _generation, hello.Generation);
         if (_membership is { } full) return new(RefusalReason.JobComplete, hello.Rank, full.Members[hello.Rank].ProcessId);
         if (hello.Rank == 0) return new(RefusalReason.RankTaken, 0, Environment.ProcessId);
         return _ranks[hello.Rank] is { } holder ? new(RefusalReason.RankTaken, hello.Rank, holder.ProcessId) : null;
@@ -286,7 +286,7 @@ internal sealed class RendezvousServer : IDisposable
         other.Dispose();
         if (low == 0)
         {
-            _membership!.Ties[high] = new PeerTie(one, JoinConnection.OpenProcess(_ranks[high]!.ProcessId));
+            _membership!.Ties[high] = new PeerTie(one, _ranks[high]!.Socket.OpenPeerProcess());
             return;
         }
         SendTie(_ranks[low]!, high, one, highProcess);

@@ -10,13 +10,13 @@ internal sealed class NodeTopology
     {
         _nodeOf = new int[peers.Count];
         _localIndexOf = new int[peers.Count];
-        var nodes = new Dictionary<string, int>(StringComparer.Ordinal);
+        var nodes = new Dictionary<int, int>();
         var sizes = new List<int>();
         foreach (PeerInfo peer in peers)
         {
-            if (!nodes.TryGetValue(peer.Host, out int node))
+            if (!nodes.TryGetValue(peer.Node, out int node))
             {
-                nodes[peer.Host] = node = nodes.Count;
+                nodes[peer.Node] = node = nodes.Count;
                 sizes.Add(0);
             }
             _nodeOf[peer.Rank] = node;

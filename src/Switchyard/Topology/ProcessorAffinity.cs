@@ -12,24 +12,31 @@ internal static unsafe class ProcessorAffinity
     /// <summary>The processors that the calling thread may use.</summary>
     public static HashSet<int> Usable()
     {
-        byte* set = stackalloc byte[MaxProcessors / 8];
-        if (Libc.sched_getaffinity(0, MaxProcessors / 8, set) != 0)
-            throw new TransportException("sched_getaffinity", Marshal.GetLastPInvokeError(), "Cannot tell which processors may be used.");
-        var usable = new HashSet<int>();
-        for (int processor = 0; processor < MaxProcessors; processor++)
-        {
-            if ((set[processor / 8] & (1 << (processor % 8))) != 0) usable.Add(processor);
-        }
-        return usable;
+        byte[] set = UsableBits();
+        return [.. Enumerable.Range(0, MaxProcessors).Where(processor => (set[processor / 8] & (1 << (processor % 8))) != 0)];
     }
 
-    /// <summary>Binds the calling thread to one processor.</summary>
-    public static void Bind(int processor)
+    /// <summary>The same as a bit each.</summary>
+    public static byte[] UsableBits()
+    {
+        var bits = new byte[MaxProcessors / 8];
+        fixed (byte* set = bits)
+        {
+            if (Libc.sched_getaffinity(0, MaxProcessors / 8, set) != 0)
+                throw new TransportException("sched_getaffinity", Marshal.GetLastPInvokeError(), "Cannot tell which processors may be used.");
+        }
+        return bits;
+    }
+
+    /// <summary>Binds the calling thread, and the threads and processes that it starts, to some processors.</summary>
+    /// <param name="what">What that is, and the option that asks for it.</param>
+    /// <param name="processors">The processors, by number.</param>
+    public static void Bind(string what, params ReadOnlySpan<int> processors)
     {
         byte* set = stackalloc byte[MaxProcessors / 8];
         new Span<byte>(set, MaxProcessors / 8).Clear();
-        set[processor / 8] |= (byte)(1 << (processor % 8));
+        foreach (int processor in processors) set[processor / 8] |= (byte)(1 << (processor % 8));
         if (Libc.sched_setaffinity(0, MaxProcessors / 8, set) != 0)
-            throw new TransportException("sched_setaffinity", Marshal.GetLastPInvokeError(), $"Cannot bind a worker thread to processor {processor} (ExpertBufferOptions.CpuAffinity).");
+            throw new TransportException("sched_setaffinity", Marshal.GetLastPInvokeError(), $"Cannot bind {what} to processors {string.Join(", ", processors.ToArray())}.");
     }
 }

@@ -28,7 +28,8 @@ internal interface IScaleUpTransport
 /// <param name="Layout">Where things lie in every arena.</param>
 /// <param name="Arenas">All ranks' arenas, mapped, by rank.</param>
 /// <param name="Options">What the buffer was made with.</param>
-internal sealed record EngineSetup(GroupChannel Channel, ArenaLayout Layout, ArenaMemory[] Arenas, ExpertBufferOptions Options);
+/// <param name="Neighbours">The ranks that share processors with this one, itself included.</param>
+internal sealed record EngineSetup(GroupChannel Channel, ArenaLayout Layout, ArenaMemory[] Arenas, ExpertBufferOptions Options, int Neighbours);
 
 /// <summary>
 /// The phases of a call, in the order in which <see cref="ExpertBuffer"/> calls them. A host engine does each phase and returns; a

@@ -54,22 +54,15 @@ internal sealed class MpiPeer
             : throw new UsageException($"--peer mpi: mpicc ended with exit code {compiler.ExitCode}.");
     }
 
-    public async Task<PeerResult> RunAsync(Work.Job job)
+    public async Task<PeerResult> RunAsync(Work.Job job, string scratch)
     {
-        string result = Path.GetTempFileName();
-        try
-        {
-            int[] numbers = [job.Shape.Tokens, job.Shape.Hidden, job.Shape.TopK, job.Shape.Experts, job.Repetitions, job.Warmup];
-            string[] arguments = [.. numbers.Select(number => $"{number}"), result];
-            string[] command = [_mpirun, "--oversubscribe", "-n", $"{job.Shape.Ranks}", _program, .. arguments];
-            // mpirun is launched like one rank, so that it and what it starts end with this tool.
-            await Subjob.RunAsync(1, command, new() { ["OMPI_ALLOW_RUN_AS_ROOT"] = "1", ["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1" });
-            return JsonSerializer.Deserialize(await File.ReadAllBytesAsync(result), BenchJson.Default.PeerResult)!;
-        }
-        finally
-        {
-            File.Delete(result);
-        }
+        string result = Path.Combine(scratch, "peer.json");
+        int[] numbers = [job.Shape.Tokens, job.Shape.Hidden, job.Shape.TopK, job.Shape.Experts, job.Repetitions, job.Warmup];
+        string[] arguments = [.. numbers.Select(number => $"{number}"), result];
+        string[] command = [_mpirun, "--oversubscribe", "-n", $"{job.Shape.Ranks}", _program, .. arguments];
+        // mpirun is launched like one rank, so that it and what it starts end with this tool.
+        await Subjob.RunAsync(1, command, new() { ["OMPI_ALLOW_RUN_AS_ROOT"] = "1", ["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1" });
+        return JsonSerializer.Deserialize(await File.ReadAllBytesAsync(result), BenchJson.Default.PeerResult)!;
     }
 
     private static string? CheckoutRoot()

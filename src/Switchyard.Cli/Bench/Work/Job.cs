@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Switchyard.Cli.Bench.Report;
 
 namespace Switchyard.Cli.Bench.Work;
 
@@ -14,6 +15,10 @@ internal sealed record Job(Shape Shape, int Repetitions, int Warmup)
     /// </summary>
     [JsonIgnore]
     public int RepetitionsACopy => Math.Max(1, (Repetitions - 1) / CopySamples);
+
+    /// <summary>How often it is measured; not before the repetition that is checked.</summary>
+    [JsonIgnore]
+    public int Copies => (Repetitions - 1 + RepetitionsACopy - 1) / RepetitionsACopy;
 }
 
 /// <summary>
@@ -44,6 +49,14 @@ internal sealed record RankResult
 
     /// <summary>What was wrong with what it got; null if nothing.</summary>
     public string? Difference { get; init; }
+
+    /// <summary>Whether a rank that did the job can have measured this.</summary>
+    public bool Fits(Job job) =>
+        IsWhole(Dispatch, job.Repetitions) && IsWhole(Combine, job.Repetitions) && IsWhole(Memcpy, job.Copies) && IsWhole(Stream, job.Copies)
+        && CopyBytes > 0 && AllocatedBytes >= 0;
+
+    private static bool IsWhole(Interval[]? intervals, int count) =>
+        intervals?.Length == count && Array.TrueForAll(intervals, each => each.Start >= 0 && each.End > each.Start && Percentiles.Microseconds(each.End - each.Start) > 0);
 }
 
 /// <summary>Where the tool and its ranks leave notes for each other. What it made, it removes.</summary>
@@ -53,9 +66,11 @@ internal sealed class JobFolder(string path) : IDisposable
 
     public string StartLine => System.IO.Path.Combine(path, "start-line");
 
-    public static JobFolder Create(Job job)
+    /// <summary>Makes one in the run's folder for temporary files.</summary>
+    public static JobFolder Create(string scratch, Job job)
     {
-        var folder = new JobFolder(Directory.CreateTempSubdirectory("switchyard-bench-").FullName);
+        var folder = new JobFolder(System.IO.Path.Combine(scratch, "job"));
+        Directory.CreateDirectory(folder.Path);
         Work.StartLine.Prepare(folder.StartLine, job.Shape.Ranks);
         File.WriteAllBytes(folder.JobFile, JsonSerializer.SerializeToUtf8Bytes(job, BenchJson.Default.Job));
         return folder;
@@ -66,11 +81,23 @@ internal sealed class JobFolder(string path) : IDisposable
     public void Write(int rank, RankResult result) =>
         File.WriteAllBytes(ResultOf(rank), JsonSerializer.SerializeToUtf8Bytes(result, BenchJson.Default.RankResult));
 
-    public RankResult[] ReadResults(int ranks) => [.. Enumerable.Range(0, ranks).Select(Read)];
+    /// <exception cref="InvalidDataException">A rank left none, or one that does not fit the job.</exception>
+    public RankResult[] ReadResults(Job job) => [.. Enumerable.Range(0, job.Shape.Ranks).Select(rank => Read(job, rank))];
 
     public void Dispose() => Directory.Delete(path, recursive: true);
 
-    private RankResult Read(int rank) => JsonSerializer.Deserialize(File.ReadAllBytes(ResultOf(rank)), BenchJson.Default.RankResult)!;
+    private RankResult Read(Job job, int rank)
+    {
+        try
+        {
+            RankResult? result = JsonSerializer.Deserialize(File.ReadAllBytes(ResultOf(rank)), BenchJson.Default.RankResult);
+            return result is not null && result.Fits(job) ? result : throw new InvalidDataException($"What rank {rank} reported does not fit the job.");
+        }
+        catch (Exception failure) when (failure is JsonException or IOException)
+        {
+            throw new InvalidDataException($"What rank {rank} reported cannot be read: {failure.Message}", failure);
+        }
+    }
 
     private string JobFile => System.IO.Path.Combine(path, "job.json");
 

@@ -78,16 +78,18 @@ internal sealed class RankRun : IDisposable
     private RankResult Measure()
     {
         for (int i = 0; i < _job.Warmup; i++)
-            Step(out _, out _, isChecked: false);
+            Step(out _, out _);
         long allocated = 0;
         int last = _job.Repetitions - 1;
         for (int i = 0; i < last; i++)
         {
             if (i % _job.RepetitionsACopy == 0) MeasureCopy();
             long before = GC.GetAllocatedBytesForCurrentThread();
-            Step(out _dispatch[i], out _combine[i], isChecked: false);
+            Step(out _dispatch[i], out _combine[i]);
             allocated += GC.GetAllocatedBytesForCurrentThread() - before;
         }
+        // Only here, because poison leaves the caches full of lines that the next phase would have to write back.
+        Step(out _, out _, poisons: true);
         // The checks allocate, so this one's allocations are not counted.
         Step(out _dispatch[last], out _combine[last], isChecked: true);
         return new RankResult
@@ -106,13 +108,16 @@ internal sealed class RankRun : IDisposable
     private void MeasureCopy()
     {
         _copy.Sample();
-        Step(out _, out _, isChecked: false);
+        Step(out _, out _);
     }
 
-    /// <summary>Dispatches and combines once, each from a common start, into poisoned memory.</summary>
-    private void Step(out Interval dispatch, out Interval combine, bool isChecked)
+    /// <summary>Dispatches and combines once, each from a common start.</summary>
+    /// <param name="dispatch">When the dispatch began and ended.</param>
+    /// <param name="combine">When the combine began and ended.</param>
+    /// <param name="poisons">Whether all that was written is poisoned afterwards, so that the next step must write all of it.</param>
+    /// <param name="isChecked">Whether the oracle looks at what was written.</param>
+    private void Step(out Interval dispatch, out Interval combine, bool poisons = false, bool isChecked = false)
     {
-        Poison.Fill(_output.View);
         _line.Wait();
         long start = Stopwatch.GetTimestamp();
         Dispatched received = _scales is null
@@ -136,9 +141,13 @@ internal sealed class RankRun : IDisposable
         _line.Wait();
         if (isChecked)
             _difference ??= _oracle.CheckCombined(_output.View);
-        Poison.Fill(received.Rows);
-        Poison.Fill(received.Scales);
-        Poison.Fill(results);
+        if (poisons)
+        {
+            Poison.Fill(received.Rows);
+            Poison.Fill(received.Scales);
+            Poison.Fill(results);
+            Poison.Fill(_output.View);
+        }
         received.Dispose();
         handle.Dispose();
     }
