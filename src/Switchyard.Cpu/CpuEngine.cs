@@ -5,8 +5,10 @@ using Switchyard.Transports;
 namespace Switchyard.Cpu;
 
 /// <summary>Runs the phases of a call on the caller's thread, and moves rows on the crew's.</summary>
-internal sealed class CpuEngine : IScaleUpEngine
+internal sealed unsafe class CpuEngine : IScaleUpEngine
 {
+    private readonly HostPlanner _planner;
+    private readonly long[] _load;
     private readonly HostProtocol _protocol;
     private readonly WorkerCrew _crew;
     private readonly ReceiveRegion _region;
@@ -21,6 +23,8 @@ internal sealed class CpuEngine : IScaleUpEngine
     public CpuEngine(EngineSetup setup, CpuTuning tuning)
     {
         _tuning = tuning;
+        _planner = new HostPlanner(setup.Options);
+        _load = new long[setup.Options.PlacementFor(setup.Channel.Size).ExpertsOf(setup.Channel.Rank).Length];
         _protocol = new HostProtocol(setup);
         _crew = new WorkerCrew(setup.Options.WorkerThreadsFor(setup.Neighbours), setup.Options.CpuAffinity);
         _region = new ReceiveRegion(_protocol);
@@ -39,30 +43,55 @@ internal sealed class CpuEngine : IScaleUpEngine
         set => _protocol.Deadline = value;
     }
 
+    public ReadOnlySpan<long> CumulativeTokensPerExpert => _load;
+
     public void ThrowIfBroken() => _protocol.ThrowIfBroken();
+
+    public void RequireReachable(ReadOnlyTensorView tensor, string name, long rowBytes)
+    {
+    }
+
+    public void Enter(in DeviceOptions device)
+    {
+        if (device != default) throw new ArgumentException("DeviceOptions are given, but the buffer's backend is CpuBackend: leave them out.", nameof(device));
+    }
+
+    public void Count(RoutingPlan plan, ReadOnlyTensorView topkIndices) => _planner.Count(plan, topkIndices);
 
     public void AwaitDone(long epoch, CallSite site) => _protocol.AwaitDone(epoch, site);
 
-    public void Announce(in Announcement announcement, RoutingPlan plan) => _protocol.Announce(announcement, plan);
-
-    public Agreement Agree(in Announcement mine, RoutingPlan plan) => _protocol.Agree(mine, plan);
-
-    public void Prepare(in ReceiveCall call) => _region.Prepare(call);
-
-    public void Push(in PushCall call)
+    public void Dispatch(in DispatchCall call)
     {
         RoutingPlan plan = call.Plan;
-        int rows = plan.Sent.CountOf(plan.Tokens), rowBytes = call.Agreement.Regions[0].Shape.Format.RowBytes;
-        _push.Call = call;
-        _push.Streams = Streams(rows, rowBytes);
-        _crew.Run(_push, plan.Tokens, Piece(plan.Tokens, (long)rows * rowBytes));
-        _protocol.SignalRows(call.Epoch, plan);
-    }
-
-    public void AwaitRows(in ReceiveCall call)
-    {
-        _protocol.AwaitRows(call.Epoch, call.Plan, call.Site);
-        if (call.HasMetadata && call.Plan.IsPreReduced) _region.TakeGroups(call);
+        _protocol.Announce(call.Announcement, plan);
+        Agreement agreement = _protocol.Agree(call.Announcement, plan);
+        if (!call.IsCached) AddLoad(plan);
+        int rank = _protocol.Arenas.Rank;
+        var receive = new ReceiveCall
+        {
+            Epoch = call.Announcement.Epoch,
+            Plan = plan,
+            RegionOffset = call.Announcement.RegionOffset,
+            Region = agreement.Regions[rank],
+            HasMetadata = !call.IsCached,
+            ZeroPadding = plan.Options.ZeroPadding,
+            Site = new CallSite(call.Announcement.Signature.Operation, CallPhase.AwaitRows, call.Announcement.Epoch),
+        };
+        _region.Prepare(receive);
+        fixed (int* choices = _planner.Choices)
+        {
+            Push(new PushCall
+            {
+                Epoch = call.Announcement.Epoch,
+                Plan = plan,
+                Agreement = agreement,
+                Rows = call.Rows,
+                Scales = call.Scales,
+                TopkIndices = call.IsCached ? null : choices,
+                TopkWeights = call.TopkWeights,
+            });
+        }
+        AwaitRows(receive);
     }
 
     public void CopyResults(in OfferCall call)
@@ -81,13 +110,16 @@ internal sealed class CpuEngine : IScaleUpEngine
         _crew.Run(_sum, groups, Piece(groups, call.Plan.TotalRows[_protocol.Arenas.Rank] * _rowBytes));
     }
 
-    public void Pull(in PullCall call)
+    public void CopyWeights(nint source, nint destination, long bytes) => Buffer.MemoryCopy((void*)source, (void*)destination, bytes, bytes);
+
+    public void Combine(in CombineCall call)
     {
         RoutingPlan plan = call.Plan;
-        _pull.Call = call;
+        _protocol.Announce(call.Announcement, plan);
+        _pull.Call = new PullCall { Combine = call, Agreement = _protocol.Agree(call.Announcement, plan) };
         _pull.Streams = Streams(plan.Tokens, _rowBytes);
         _crew.Run(_pull, plan.Tokens, Piece(plan.Tokens, plan.Summed.CountOf(plan.Tokens) * _rowBytes));
-        _protocol.SignalDone(call.Epoch);
+        _protocol.SignalDone(call.Announcement.Epoch);
     }
 
     public TimeSpan WaitedFor(int peer) => _protocol.WaitedFor(peer);
@@ -96,6 +128,27 @@ internal sealed class CpuEngine : IScaleUpEngine
     {
         _crew.Dispose();
         _protocol.Dispose();
+    }
+
+    private void Push(in PushCall call)
+    {
+        RoutingPlan plan = call.Plan;
+        int rows = plan.Sent.CountOf(plan.Tokens), rowBytes = call.Agreement.Regions[0].Shape.Format.RowBytes;
+        _push.Call = call;
+        _push.Streams = Streams(rows, rowBytes);
+        _crew.Run(_push, plan.Tokens, Piece(plan.Tokens, (long)rows * rowBytes));
+        _protocol.SignalRows(call.Epoch, plan);
+    }
+
+    private void AwaitRows(in ReceiveCall call)
+    {
+        _protocol.AwaitRows(call.Epoch, call.Plan, call.Site);
+        if (call.HasMetadata && call.Plan.IsPreReduced) _region.TakeGroups(call);
+    }
+
+    private void AddLoad(RoutingPlan plan)
+    {
+        for (int local = 0; local < _load.Length; local++) _load[local] += plan.TokensPerExpert[local];
     }
 
     private bool Streams(long rows, long rowBytes) => rows * rowBytes >= _streamingBytes;

@@ -16,7 +16,8 @@ internal sealed unsafe class PullJob(PeerArenas arenas, RowReducer reducer) : IC
 
     public void Run(int first, int end)
     {
-        PullCall call = Call;
+        Agreement agreement = Call.Agreement;
+        CombineCall call = Call.Combine;
         RowEntries summed = call.Plan.Summed;
         byte** rows = stackalloc byte*[call.Plan.TopK + MaxBiases];
         float* weights = stackalloc float[call.Plan.TopK + MaxBiases];
@@ -27,14 +28,14 @@ internal sealed unsafe class PullJob(PeerArenas arenas, RowReducer reducer) : IC
             int count = 0;
             for (; entry < summed.End[token]; entry++)
             {
-                rows[count] = RowOf(call, summed.Rank[entry], summed.Row[entry]);
+                rows[count] = RowOf(agreement, summed.Rank[entry], summed.Row[entry]);
                 if (call.ChoiceWeights != null) weights[count] = call.ChoiceWeights[(token * call.Plan.TopK) + summed.Choice[entry]];
                 count++;
             }
             AddBias(call.Bias, token, rows, weights, ref count);
             AddBias(call.SecondBias, token, rows, weights, ref count);
             reducer.Reduce(rows, call.ChoiceWeights == null ? null : weights, count, call.Output[token], arenas.Layout.Hidden, Streams);
-            if (call.ReducedWeights != null) ReduceWeights(call, token);
+            if (call.ReducedWeights != null) ReduceWeights(call, agreement, token);
         }
         if (Streams) RowCopy.Fence();
     }
@@ -47,10 +48,10 @@ internal sealed unsafe class PullJob(PeerArenas arenas, RowReducer reducer) : IC
         weights[count++] = 1;
     }
 
-    private byte* RowOf(in PullCall call, int owner, int row) =>
-        arenas.Base(owner) + call.Agreement.RegionOffsets[owner] + (row * arenas.Layout.RowBytes);
+    private byte* RowOf(Agreement agreement, int owner, int row) =>
+        arenas.Base(owner) + agreement.RegionOffsets[owner] + (row * arenas.Layout.RowBytes);
 
-    private void ReduceWeights(in PullCall call, int token)
+    private void ReduceWeights(in CombineCall call, Agreement agreement, int token)
     {
         RoutingPlan plan = call.Plan;
         RowEntries sent = plan.Sent;
@@ -59,7 +60,7 @@ internal sealed unsafe class PullJob(PeerArenas arenas, RowReducer reducer) : IC
         for (int entry = sent.FirstOf(token); entry < sent.End[token]; entry++)
         {
             int owner = sent.Rank[entry];
-            float* weights = (float*)(arenas.Base(owner) + call.Agreement.WeightsOffsets[owner]);
+            float* weights = (float*)(arenas.Base(owner) + agreement.WeightsOffsets[owner]);
             long row = sent.Row[entry];
             if (plan.Layout == RowLayout.ExpertMajor)
             {

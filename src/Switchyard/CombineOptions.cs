@@ -26,4 +26,7 @@ public readonly ref struct CombineOptions
     /// together with <see cref="RowWeights"/>; not in the arena.
     /// </summary>
     public TensorView ReducedWeights { get; init; }
+
+    /// <summary>Where the call's work stands among that of a device.</summary>
+    public DeviceOptions Device { get; init; }
 }

@@ -1,6 +1,6 @@
 namespace Switchyard;
 
-/// <summary>Options of one dispatch. All ranks give the same, <see cref="ZeroPadding"/> excepted.</summary>
+/// <summary>Options of one dispatch. All ranks give the same, <see cref="ZeroPadding"/> and <see cref="Device"/> excepted.</summary>
 public readonly record struct DispatchOptions
 {
     private readonly int _alignmentMinusOne;
@@ -36,6 +36,9 @@ public readonly record struct DispatchOptions
 
     /// <summary>How the scales of <see cref="ScaledRows"/> are laid out where they arrive. They are always given by rows.</summary>
     public ScaleLayout ScaleLayout { get; init; }
+
+    /// <summary>Where the call's work stands among that of a device; each rank's own.</summary>
+    public DeviceOptions Device { get; init; }
 
     internal void Validate()
     {

@@ -47,6 +47,7 @@ public sealed unsafe partial class ExpertBuffer
             {
                 RequireOutsideArenas(outputRows, output, nameof(output));
                 RequireOutsideArenas(reduced, options.ReducedWeights, nameof(options.ReducedWeights));
+                _engine.Enter(options.Device);
                 RowMemory resultRows = Arguments.Memory(rows, results, Options.Hidden);
                 Announcement announcement = Offer(
                     epoch, plan, resultRows, state, rowWeights, hasWeights: !options.RowWeights.IsAbsent, out Region copy, out Region weightsCopy);
@@ -54,21 +55,18 @@ public sealed unsafe partial class ExpertBuffer
                 try
                 {
                     _epoch = epoch;
-                    _engine.Announce(announcement, plan);
-                    Agreement agreement = _engine.Agree(announcement, plan);
-                    readUntil = epoch;
-                    if (state is not null && !plan.IsPreReduced) MarkRead(state, rows, epoch);
-                    _engine.Pull(new PullCall
+                    _engine.Combine(new CombineCall
                     {
-                        Epoch = epoch,
+                        Announcement = announcement,
                         Plan = plan,
-                        Agreement = agreement,
                         Output = Arguments.Memory(outputRows, output, Options.Hidden),
                         Bias = Arguments.Memory(bias, options.Bias, Options.Hidden),
                         SecondBias = Arguments.Memory(secondBias, options.SecondBias, Options.Hidden),
                         ChoiceWeights = (float*)choiceWeights,
                         ReducedWeights = (float*)reduced,
                     });
+                    readUntil = epoch;
+                    if (state is not null && !plan.IsPreReduced) MarkRead(state, rows, epoch);
                 }
                 finally
                 {
@@ -100,6 +98,18 @@ public sealed unsafe partial class ExpertBuffer
         }
         Arguments.RequireWeights(options.RowWeights, nameof(options.RowWeights), rows, Layout.ColumnsOf(plan.Layout));
         Arguments.RequireWeights(options.ReducedWeights, nameof(options.ReducedWeights), plan.Tokens, Options.TopK);
+        RequireReachable(results, output, options);
+    }
+
+    private void RequireReachable(ReadOnlyTensorView results, TensorView output, in CombineOptions options)
+    {
+        _engine.RequireReachable(results, nameof(results), Layout.RowBytes);
+        _engine.RequireReachable(output, nameof(output), Layout.RowBytes);
+        _engine.RequireReachable(options.Bias, nameof(options.Bias), Layout.RowBytes);
+        _engine.RequireReachable(options.SecondBias, nameof(options.SecondBias), Layout.RowBytes);
+        _engine.RequireReachable(options.ChoiceWeights, nameof(options.ChoiceWeights), 0);
+        _engine.RequireReachable(options.RowWeights, nameof(options.RowWeights), 0);
+        _engine.RequireReachable(options.ReducedWeights, nameof(options.ReducedWeights), 0);
     }
 
     private void RequireChoiceWeights(ReadOnlyTensorView weights, RoutingPlan plan)
@@ -148,7 +158,7 @@ public sealed unsafe partial class ExpertBuffer
         if (fits)
         {
             if (copy.Bytes > 0) BringIn(new OfferCall { Plan = plan, Results = results, Destination = ArenaBase + copy.Offset });
-            if (weightsCopy.Bytes > 0) Buffer.MemoryCopy(weights, ArenaBase + weightsCopy.Offset, weightsCopy.Bytes, weightsBytes);
+            if (weightsCopy.Bytes > 0) _engine.CopyWeights((nint)weights, (nint)(ArenaBase + weightsCopy.Offset), weightsBytes);
         }
         return new Announcement
         {

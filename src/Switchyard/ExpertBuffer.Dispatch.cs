@@ -68,16 +68,17 @@ public sealed unsafe partial class ExpertBuffer
     /// </summary>
     /// <param name="x">As many tokens as the earlier dispatch had, tokens × hidden.</param>
     /// <param name="handle">The earlier dispatch; the same one on all ranks.</param>
+    /// <param name="device">Where the call's work stands among that of a device.</param>
     /// <returns>The received rows, in the arena, arranged as in the earlier dispatch.</returns>
     /// <inheritdoc cref="Dispatch(ReadOnlyTensorView, ReadOnlyTensorView, ReadOnlyTensorView, in DispatchOptions)" path="/exception"/>
-    public Dispatched Dispatch(ReadOnlyTensorView x, DispatchHandle handle)
+    public Dispatched Dispatch(ReadOnlyTensorView x, DispatchHandle handle, in DeviceOptions device = default)
     {
         long epoch = Begin();
         try
         {
             RoutingPlan plan = PlanOf(handle);
             Arguments.RequireRows(x, nameof(x), plan.Tokens, Options.Hidden, Options.Element, "tokens of the handle");
-            return Exchange(Operation.CachedDispatch, epoch, new ScaledRows(x), Layout.Format, plan, null, null);
+            return Exchange(Operation.CachedDispatch, epoch, new ScaledRows(x), Layout.Format, plan, default, default, device);
         }
         finally
         {
@@ -85,18 +86,19 @@ public sealed unsafe partial class ExpertBuffer
         }
     }
 
-    /// <summary>As <see cref="Dispatch(ReadOnlyTensorView, DispatchHandle)"/>, for rows that are quantized or packed already.</summary>
+    /// <summary>As <see cref="Dispatch(ReadOnlyTensorView, DispatchHandle, in DeviceOptions)"/>, for rows that are quantized or packed already.</summary>
     /// <param name="x">As many tokens as the earlier dispatch had, and their scales.</param>
     /// <param name="handle">As above.</param>
+    /// <param name="device">As above.</param>
     /// <inheritdoc cref="Dispatch(ReadOnlyTensorView, ReadOnlyTensorView, ReadOnlyTensorView, in DispatchOptions)" path="/exception|/returns"/>
-    public Dispatched Dispatch(ScaledRows x, DispatchHandle handle)
+    public Dispatched Dispatch(ScaledRows x, DispatchHandle handle, in DeviceOptions device = default)
     {
         long epoch = Begin();
         try
         {
             RoutingPlan plan = PlanOf(handle);
             RowFormat format = Arguments.RequireScaledRows(x, plan.Tokens, plan.Options.ScaleLayout);
-            return Exchange(Operation.CachedDispatch, epoch, x, format, plan, null, null);
+            return Exchange(Operation.CachedDispatch, epoch, x, format, plan, default, default, device);
         }
         finally
         {
@@ -107,78 +109,69 @@ public sealed unsafe partial class ExpertBuffer
     private Dispatched Dispatch(
         long epoch, ScaledRows x, RowFormat format, int tokens, ReadOnlyTensorView topkIndices, ReadOnlyTensorView topkWeights, in DispatchOptions options)
     {
-        RoutingPlan plan = Plan(tokens, topkIndices, topkWeights, options);
-        fixed (int* choices = _choices)
-        fixed (byte* weights = &topkWeights.Origin)
-        {
-            return Exchange(Operation.Dispatch, epoch, x, format, plan, choices, (float*)weights);
-        }
-    }
-
-    /// <summary>The phases of a dispatch: announce, agree, prepare, push, await.</summary>
-    private Dispatched Exchange(Operation operation, long epoch, ScaledRows x, RowFormat format, RoutingPlan plan, int* choices, float* weights)
-    {
-        bool isCached = operation == Operation.CachedDispatch;
-        Announcement announcement = Grant(operation, epoch, plan, format, out Region region);
-        _epoch = epoch;
-        _engine.Announce(announcement, plan);
-        Agreement agreement = Agree(announcement, plan, region);
-
-        RegionLayout received = agreement.Regions[Group.Rank];
-        region = _pool.Trim(region, received.Bytes);
-        if (isCached) plan.Hold();
-        else Issue(plan, epoch);
-        var receive = new ReceiveCall
-        {
-            Epoch = epoch,
-            Plan = plan,
-            RegionOffset = region.Offset,
-            Region = received,
-            HasMetadata = !isCached,
-            ZeroPadding = plan.Options.ZeroPadding,
-            Site = new CallSite(operation, CallPhase.AwaitRows, epoch),
-        };
-        ResultState state = NewState(epoch, plan, region, received, hasMetadata: !isCached);
-        _engine.Prepare(receive);
-
-        fixed (byte* rows = &x.Rows.Origin)
-        fixed (byte* scales = &x.Scales.Origin)
-        {
-            _engine.Push(new PushCall
-            {
-                Epoch = epoch,
-                Plan = plan,
-                Agreement = agreement,
-                Rows = Arguments.Memory(rows, x.Rows, format.RowLength),
-                Scales = Arguments.Memory(scales, x.Scales, format.ScalesPerRow),
-                TopkIndices = choices,
-                TopkWeights = weights,
-            });
-        }
-        _engine.AwaitRows(receive);
-        return new Dispatched(state);
-    }
-
-    /// <summary>Checks the choices and takes them into a plan.</summary>
-    private RoutingPlan Plan(int tokens, ReadOnlyTensorView topkIndices, ReadOnlyTensorView topkWeights, in DispatchOptions options)
-    {
         Arguments.RequireChoices(topkIndices, tokens, Options.TopK);
         Arguments.RequireWeights(topkWeights, nameof(topkWeights), tokens, Options.TopK);
-        Span<int> choices = _choices.AsSpan(0, tokens * Options.TopK);
-        Arguments.CopyChoices(topkIndices, choices, Options);
-
+        _engine.RequireReachable(topkIndices, nameof(topkIndices), 0);
+        _engine.RequireReachable(topkWeights, nameof(topkWeights), 0);
         RoutingPlan plan = RentPlan();
         plan.Begin(options, tokens);
         try
         {
-            RoutingPlanner.Count(plan, choices, _expertMarks);
+            _engine.Count(plan, topkIndices);
+            return Exchange(Operation.Dispatch, epoch, x, format, plan, topkIndices, topkWeights, options.Device);
         }
-        catch (ArgumentException)
+        catch (Exception e) when (e is ArgumentException or CapacityException)
         {
             Recycle(plan);
             throw;
         }
-        return plan;
+    }
+
+    /// <summary>Grants memory, exchanges rows, and hands out what came.</summary>
+    private Dispatched Exchange(
+        Operation operation,
+        long epoch,
+        ScaledRows x,
+        RowFormat format,
+        RoutingPlan plan,
+        ReadOnlyTensorView topkIndices,
+        ReadOnlyTensorView topkWeights,
+        in DeviceOptions device)
+    {
+        _engine.RequireReachable(x.Rows, nameof(x), format.RowBytes);
+        _engine.RequireReachable(x.Scales, nameof(x), 0);
+        _engine.Enter(device);
+        bool isCached = operation == Operation.CachedDispatch;
+        Announcement announcement = Grant(operation, epoch, plan, format, out Region region);
+        _epoch = epoch;
+        try
+        {
+            fixed (byte* rows = &x.Rows.Origin)
+            fixed (byte* scales = &x.Scales.Origin)
+            fixed (byte* indices = &topkIndices.Origin)
+            fixed (byte* weights = &topkWeights.Origin)
+            {
+                _engine.Dispatch(new DispatchCall
+                {
+                    Announcement = announcement,
+                    Plan = plan,
+                    Rows = Arguments.Memory(rows, x.Rows, format.RowLength),
+                    Scales = Arguments.Memory(scales, x.Scales, format.ScalesPerRow),
+                    TopkIndices = (nint)indices,
+                    IndexElement = topkIndices.Element,
+                    TopkWeights = (float*)weights,
+                });
+            }
+        }
+        catch (CapacityException)
+        {
+            _pool.Return(region, readUntil: 0);
+            throw;
+        }
+        if (isCached) plan.Hold();
+        else plan.Issue(epoch);
+        RegionLayout received = plan.RegionOf(Group.Rank, format);
+        return new Dispatched(NewState(epoch, plan, _pool.Trim(region, received.Bytes), received, hasMetadata: !isCached));
     }
 
     /// <summary>
@@ -212,27 +205,6 @@ public sealed unsafe partial class ExpertBuffer
 
     private static CallTraits TraitsOf(RoutingPlan plan) =>
         (plan.IsFixedShape ? CallTraits.FixedShape : CallTraits.None) | (plan.IsPreReduced ? CallTraits.PreReduce : CallTraits.None);
-
-    private Agreement Agree(in Announcement announcement, RoutingPlan plan, Region region)
-    {
-        try
-        {
-            return _engine.Agree(announcement, plan);
-        }
-        catch (CapacityException)
-        {
-            _pool.Return(region, readUntil: 0);
-            if (announcement.Signature.Operation == Operation.Dispatch) Recycle(plan);
-            throw;
-        }
-    }
-
-    /// <summary>The plan is settled: counts its load.</summary>
-    private void Issue(RoutingPlan plan, long epoch)
-    {
-        plan.Issue(epoch);
-        for (int local = 0; local < plan.TokensPerExpert.Length; local++) _load[local] += plan.TokensPerExpert[local];
-    }
 
     private RoutingPlan RentPlan()
     {

@@ -22,9 +22,6 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
     private readonly RegionPool _pool;
     private readonly ExpertPlacement _placement;
     private readonly int _receiveCapacity;
-    private readonly int[] _choices;
-    private readonly ExpertMarks _expertMarks;
-    private readonly long[] _load;
     private readonly Stack<RoutingPlan> _freePlans = new();
     private readonly Stack<ResultState> _freeStates = new();
     private readonly List<ResultState> _liveStates = [];
@@ -41,9 +38,6 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         _placement = options.PlacementFor(group.Size);
         _pool = new RegionPool(layout.PoolOffset, layout.PoolBytes);
         _receiveCapacity = options.ReceiveCapacityFor(group.Size);
-        _choices = new int[options.MaxTokensPerRank * options.TopK];
-        _expertMarks = new ExpertMarks(options.Experts);
-        _load = new long[LocalExperts.Length];
         ArenaBase = (byte*)arenas[group.Rank].Address;
         _engine = options.Backend.ScaleUp.CreateEngine(new EngineSetup(group.Channel, layout, arenas, options, neighbours));
         _engine.Deadline = options.Deadline;
@@ -71,7 +65,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
     public ReadOnlySpan<int> LocalExperts => _placement.ExpertsOf(Group.Rank);
 
     /// <summary>Per local expert: the choices of it that all dispatches so far brought, cached ones not counted.</summary>
-    public ReadOnlySpan<long> CumulativeTokensPerExpert => _load;
+    public ReadOnlySpan<long> CumulativeTokensPerExpert => _engine.CumulativeTokensPerExpert;
 
     internal ArenaLayout Layout { get; }
 

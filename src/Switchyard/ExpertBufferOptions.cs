@@ -62,6 +62,12 @@ public sealed record ExpertBufferOptions
     /// </summary>
     public IReadOnlyList<int>? CpuAffinity { get; init; }
 
+    /// <summary>
+    /// Multiprocessors that a call takes on a device, where it does not say itself; each rank's own choice. Default: on a device of its own 24, which
+    /// fill an NVLink; where ranks share a device, an even share of it, at most 16. 1 to the device's. Other backends ignore it.
+    /// </summary>
+    public int? Multiprocessors { get; init; }
+
     /// <summary>What a buffer with these options will take, in a group of so many ranks, on each rank. Allocates nothing.</summary>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     public MemoryEstimate EstimateMemory(int ranks)
@@ -104,6 +110,7 @@ public sealed record ExpertBufferOptions
             throw new ArgumentOutOfRangeException(nameof(Element), Element, "ExpertBufferOptions.Element must be BFloat16, Half or Single.");
         if (ReceiveCapacity is { } rows) Require(nameof(ReceiveCapacity), rows, 1, Limits.MaxReceiveRows);
         if (WorkerThreads is { } threads) Require(nameof(WorkerThreads), threads, 1, Limits.MaxWorkerThreads);
+        if (Multiprocessors is { } multiprocessors) Require(nameof(Multiprocessors), multiprocessors, 1, int.MaxValue);
         if (CpuAffinity is { } processors) RequireUsable(processors);
         RequireDeadline(Deadline);
     }

@@ -32,34 +32,37 @@ internal interface IScaleUpTransport
 internal sealed record EngineSetup(GroupChannel Channel, ArenaLayout Layout, ArenaMemory[] Arenas, ExpertBufferOptions Options, int Neighbours);
 
 /// <summary>
-/// The phases of a call, in the order in which <see cref="ExpertBuffer"/> calls them. A host engine does each phase and returns; a
-/// device engine may enqueue it. Waits end by the deadline in a <see cref="SwitchyardException"/> that all ranks share.
+/// What moves the rows of one buffer. A host engine does a call's work and returns; a device engine enqueues it, and waits on the host only
+/// for what the caller asked to know. Waits end by the deadline in a <see cref="SwitchyardException"/> that all ranks share.
 /// </summary>
 internal interface IScaleUpEngine : IDisposable
 {
     /// <summary>How long a wait for a peer may take.</summary>
     TimeSpan Deadline { get; set; }
 
+    /// <summary>Per local expert: the choices of it that all dispatches so far brought, cached ones not counted.</summary>
+    ReadOnlySpan<long> CumulativeTokensPerExpert { get; }
+
     /// <summary>Throws the fault that broke this engine, if any.</summary>
     void ThrowIfBroken();
 
-    /// <summary>Waits until every peer has finished reading in combine <paramref name="epoch"/>.</summary>
+    /// <summary>Throws unless this engine can reach a tensor's memory; <paramref name="rowBytes"/> of rows that it is to move, 0 for others.</summary>
+    void RequireReachable(ReadOnlyTensorView tensor, string name, long rowBytes);
+
+    /// <summary>Begins a call, whose arguments are right: says where its work runs.</summary>
+    void Enter(in DeviceOptions device);
+
+    /// <summary>Takes this rank's choices, tokens × top-k, into a plan; throws where it can tell that they are wrong.</summary>
+    void Count(RoutingPlan plan, ReadOnlyTensorView topkIndices);
+
+    /// <summary>Before memory is written that peers have read: lets what follows wait until they are done with combine <paramref name="epoch"/>.</summary>
     void AwaitDone(long epoch, CallSite site);
 
-    /// <summary>Tells every peer what this rank does in this epoch.</summary>
-    void Announce(in Announcement announcement, RoutingPlan plan);
-
-    /// <summary>Waits for every peer's announcement; throws alike on all ranks where they disagree or someone lacks room.</summary>
-    Agreement Agree(in Announcement mine, RoutingPlan plan);
-
-    /// <summary>Writes what nobody sends into this rank's region: the metadata of padding, zeros, counts.</summary>
-    void Prepare(in ReceiveCall call);
-
-    /// <summary>Writes each row to its final place at its destinations, then tells them.</summary>
-    void Push(in PushCall call);
-
-    /// <summary>Waits for the rows that others send to this rank, and takes over the groups that they are to be summed in.</summary>
-    void AwaitRows(in ReceiveCall call);
+    /// <summary>
+    /// Announces, agrees with all ranks where each row goes, writes the rows there and awaits those of the others. Afterwards the plan knows
+    /// its totals, unless its shape is fixed.
+    /// </summary>
+    void Dispatch(in DispatchCall call);
 
     /// <summary>Copies results into this rank's arena, for peers to read.</summary>
     void CopyResults(in OfferCall call);
@@ -67,8 +70,11 @@ internal interface IScaleUpEngine : IDisposable
     /// <summary>Sums results by the plan's groups into this rank's arena, for peers to read.</summary>
     void SumGroups(in OfferCall call);
 
-    /// <summary>Reads each contribution where it lies and reduces, then tells the owners.</summary>
-    void Pull(in PullCall call);
+    /// <summary>Copies weights into this rank's arena, for peers to read.</summary>
+    void CopyWeights(nint source, nint destination, long bytes);
+
+    /// <summary>Announces, agrees with all ranks, reads each contribution where it lies and reduces, then tells the owners.</summary>
+    void Combine(in CombineCall call);
 
     /// <summary>How long this rank has waited for a peer so far, beyond a first look.</summary>
     TimeSpan WaitedFor(int peer);

@@ -1,5 +1,6 @@
 using Switchyard.Arena;
 using Switchyard.Planning;
+using Switchyard.Protocol;
 
 namespace Switchyard.Transports;
 
@@ -11,6 +12,53 @@ internal readonly unsafe record struct RowMemory(nint Address, nint StrideBytes)
     public bool IsAbsent => Address == 0;
 
     public byte* this[nint row] => (byte*)Address + (row * StrideBytes);
+}
+
+/// <summary>One dispatch of a rank.</summary>
+internal readonly unsafe struct DispatchCall
+{
+    /// <summary>Names the region that this rank grants.</summary>
+    public required Announcement Announcement { get; init; }
+
+    /// <summary>Counted, or in a cached dispatch one that was resolved before.</summary>
+    public required RoutingPlan Plan { get; init; }
+
+    public required RowMemory Rows { get; init; }
+
+    /// <summary>Absent where rows have no scales.</summary>
+    public required RowMemory Scales { get; init; }
+
+    /// <summary>Tokens × top-k, as the caller gave them; 0 in a cached dispatch: rows travel without metadata.</summary>
+    public required nint TopkIndices { get; init; }
+
+    /// <summary>Int32 or Int64.</summary>
+    public required ElementType IndexElement { get; init; }
+
+    /// <summary>Null: the weights are taken as 1.</summary>
+    public required float* TopkWeights { get; init; }
+
+    public bool IsCached => Announcement.Signature.Operation == Operation.CachedDispatch;
+}
+
+/// <summary>One combine of a rank.</summary>
+internal readonly unsafe struct CombineCall
+{
+    /// <summary>Says where this rank's results lie.</summary>
+    public required Announcement Announcement { get; init; }
+
+    public required RoutingPlan Plan { get; init; }
+
+    public required RowMemory Output { get; init; }
+
+    public required RowMemory Bias { get; init; }
+
+    public required RowMemory SecondBias { get; init; }
+
+    /// <summary>Tokens × top-k weights to multiply contributions by, or null.</summary>
+    public required float* ChoiceWeights { get; init; }
+
+    /// <summary>Tokens × top-k reduced weights, or null.</summary>
+    public required float* ReducedWeights { get; init; }
 }
 
 /// <summary>What a rank does to its own region before others have written to it, and where it finds what came.</summary>
@@ -68,23 +116,9 @@ internal readonly unsafe struct OfferCall
 /// <summary>One pull: results in the peers' regions, to the caller's memory.</summary>
 internal readonly unsafe struct PullCall
 {
-    public required long Epoch { get; init; }
-
-    public required RoutingPlan Plan { get; init; }
+    public required CombineCall Combine { get; init; }
 
     public required Agreement Agreement { get; init; }
-
-    public required RowMemory Output { get; init; }
-
-    public required RowMemory Bias { get; init; }
-
-    public required RowMemory SecondBias { get; init; }
-
-    /// <summary>Tokens × top-k weights to multiply contributions by, or null.</summary>
-    public required float* ChoiceWeights { get; init; }
-
-    /// <summary>Tokens × top-k reduced weights, or null.</summary>
-    public required float* ReducedWeights { get; init; }
 }
 
 /// <summary>Where every rank's rows of this call lie, copied from the announcements and bounds-checked.</summary>
