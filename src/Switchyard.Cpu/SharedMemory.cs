@@ -51,6 +51,10 @@ internal sealed unsafe class SharedMemory : ArenaMemory
         return address == Libc.MAP_FAILED ? throw Failed("mmap", bytes) : new SharedMemory(descriptor, address, bytes);
     }
 
+    public override void Read(long offset, Span<byte> bytes) => new ReadOnlySpan<byte>((byte*)Address + offset, bytes.Length).CopyTo(bytes);
+
+    public override void Write(long offset, ReadOnlySpan<byte> bytes) => bytes.CopyTo(new Span<byte>((byte*)Address + offset, bytes.Length));
+
     protected override void Unmap()
     {
         _ = Libc.munmap(Address, (nuint)Bytes);

@@ -1,4 +1,5 @@
 using Switchyard.Interop;
+using Switchyard.Topology;
 using Switchyard.Transports;
 
 namespace Switchyard.Cpu;
@@ -22,7 +23,22 @@ internal sealed class SharedMemoryTransport(CpuTuning tuning) : IScaleUpTranspor
 
     public ArenaMemory Allocate(long bytes) => SharedMemory.Create(bytes);
 
-    public ArenaMemory Map(ArenaExport export)
+    public byte[] Place => ProcessorAffinity.UsableBits();
+
+    public bool Shares(ReadOnlySpan<byte> place, ReadOnlySpan<byte> other)
+    {
+        for (int i = 0; i < Math.Min(place.Length, other.Length); i++)
+        {
+            if ((place[i] & other[i]) != 0) return true;
+        }
+        return false;
+    }
+
+    public void RequireReach(byte[][] places)
+    {
+    }
+
+    public ArenaMemory Map(ArenaExport export, ReadOnlySpan<byte> place)
     {
         if (export.InProcess is not { } memory) return SharedMemory.Map(export.Descriptor!, export.Bytes);
         memory.AddHolder();

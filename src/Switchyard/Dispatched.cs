@@ -48,6 +48,7 @@ public readonly unsafe struct Dispatched : IDisposable
     public TensorView ResultRows => State.Owner.ResultRowsOf(State);
 
     /// <summary>Per row and column: the local expert the token chose, or -1 (an expert elsewhere, no choice, padding).</summary>
+    /// <exception cref="InvalidOperationException">The arena is a device's memory: use <see cref="TopkIndicesView"/>. So for the next two.</exception>
     public ReadOnlySpan<int> TopkIndices => State.Metadata<int>(State.Region.IndicesOffset, State.Columns);
 
     /// <summary>Per row and column: the weight of that choice, or 0. Nothing is multiplied by it: that is the experts' part.</summary>
@@ -55,6 +56,15 @@ public readonly unsafe struct Dispatched : IDisposable
 
     /// <summary>Per row: the rank it came from and its token there, as pairs; -1, -1 for padding.</summary>
     public ReadOnlySpan<RowSource> Sources => State.Metadata<RowSource>(State.Region.SourcesOffset, 1);
+
+    /// <summary><see cref="TopkIndices"/> as a tensor, n × columns of Int32, wherever the arena is.</summary>
+    public TensorView TopkIndicesView => State.MetadataView(State.Region.IndicesOffset, State.Columns, ElementType.Int32);
+
+    /// <summary><see cref="TopkWeights"/> as a tensor, n × columns of Single, wherever the arena is.</summary>
+    public TensorView TopkWeightsView => State.MetadataView(State.Region.WeightsOffset, State.Columns, ElementType.Single);
+
+    /// <summary><see cref="Sources"/> as a tensor, n × 2 of Int32, wherever the arena is.</summary>
+    public TensorView SourcesView => State.MetadataView(State.Region.SourcesOffset, 2, ElementType.Int32);
 
     /// <summary>Per local expert: choices of all ranks.</summary>
     /// <exception cref="InvalidOperationException">The result has a fixed shape: see <see cref="Counts"/>.</exception>
@@ -131,7 +141,7 @@ internal sealed unsafe class ResultState(ExpertBuffer owner)
 
     /// <summary>As many rows as the result has, at the start of a region.</summary>
     public TensorView View(Region region, RowFormat format) =>
-        new(ref Unsafe.AsRef<byte>(Owner.ArenaBase + region.Offset), (nint)Region.Rows, format.RowLength, format.RowLength, format.Element);
+        new(ref Unsafe.AsRef<byte>(Owner.ArenaBase + region.Offset), (nint)Region.Rows, format.RowLength, format.RowLength, format.Element, Owner.Device);
 
     public TensorView ScalesView()
     {
@@ -139,9 +149,9 @@ internal sealed unsafe class ResultState(ExpertBuffer owner)
         if (format.ScaleBytes == 0) return default;
         ref byte origin = ref Unsafe.AsRef<byte>(Owner.ArenaBase + Rows.Offset + Region.ScalesOffset);
         nint rows = (nint)Region.Rows, scales = format.ScalesPerRow;
-        if (format.ScaleLayout == ScaleLayout.RowMajor) return new(ref origin, rows, scales, scales, format.ScaleElement);
+        if (format.ScaleLayout == ScaleLayout.RowMajor) return new(ref origin, rows, scales, scales, format.ScaleElement, Owner.Device);
         nint stride = (nint)(format.ScaleColumnBytes(rows) / format.ScaleElement.SizeInBytes());
-        return new(ref origin, scales, rows, stride, format.ScaleElement);
+        return new(ref origin, scales, rows, stride, format.ScaleElement, Owner.Device);
     }
 
     public TensorView CountsView()
@@ -149,14 +159,21 @@ internal sealed unsafe class ResultState(ExpertBuffer owner)
         if (!Plan.IsFixedShape) throw new InvalidOperationException("The result has no fixed shape: read RowCount, TokensPerExpert and ExpertOffsets.");
         RequireMetadata();
         int words = Region.Shape.CountWords;
-        return new(ref Unsafe.AsRef<byte>(Owner.ArenaBase + Rows.Offset + Region.CountsOffset), 1, words, words, ElementType.Int32);
+        return new(ref Unsafe.AsRef<byte>(Owner.ArenaBase + Rows.Offset + Region.CountsOffset), 1, words, words, ElementType.Int32, Owner.Device);
     }
 
     public Span<T> Metadata<T>(long offset, int columns)
         where T : unmanaged
     {
         RequireMetadata();
+        TensorView.RequireHost(Owner.Device);
         return new Span<T>(Owner.ArenaBase + Rows.Offset + offset, checked((int)(Region.Rows * columns)));
+    }
+
+    public TensorView MetadataView(long offset, int columns, ElementType element)
+    {
+        RequireMetadata();
+        return new(ref Unsafe.AsRef<byte>(Owner.ArenaBase + Rows.Offset + offset), (nint)Region.Rows, columns, columns, element, Owner.Device);
     }
 
     private void RequireMetadata()

@@ -13,5 +13,8 @@ public abstract class ExpertBackend
     /// <summary>The backend's name, as all ranks must give it.</summary>
     public string Name { get; }
 
+    /// <summary>The device in whose memory arenas lie; -1 for the host's.</summary>
+    internal virtual int Device => -1;
+
     internal abstract IScaleUpTransport ScaleUp { get; }
 }

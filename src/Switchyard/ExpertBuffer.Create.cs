@@ -32,8 +32,10 @@ public sealed partial class ExpertBuffer
         // Before the first gather, so that no rank counts what another has allocated already.
         TransportException? noRoom = Attempt(() => transport.RequireRoom(layout.TotalBytes, group.Size));
         await RequireSameOptionsAsync(channel, options, ct).ConfigureAwait(false);
-        int neighbours = await CountNeighboursAsync(channel, ct).ConfigureAwait(false);
-        ArenaMemory[] arenas = await ShareArenasAsync(channel, transport, layout, noRoom, ct).ConfigureAwait(false);
+        byte[][] places = await ShowPlacesAsync(channel, transport, ct).ConfigureAwait(false);
+        int neighbours = places.Count(place => transport.Shares(places[group.Rank], place));
+        TransportException? failure = noRoom ?? Attempt(() => transport.RequireReach(places));
+        ArenaMemory[] arenas = await ShareArenasAsync(channel, transport, layout, places, failure, ct).ConfigureAwait(false);
         try
         {
             return new ExpertBuffer(group, options, layout, arenas, neighbours);
@@ -69,24 +71,22 @@ public sealed partial class ExpertBuffer
         }
     }
 
-    /// <summary>The ranks that share a processor with this one, itself included: fewer than all where a launcher bound them.</summary>
-    private static async Task<int> CountNeighboursAsync(GroupChannel channel, CancellationToken ct)
+    private static async Task<byte[][]> ShowPlacesAsync(GroupChannel channel, IScaleUpTransport transport, CancellationToken ct)
     {
-        byte[] own = ProcessorAffinity.UsableBits();
-        Gathered[] all = await channel.AllGatherAsync(own, null, ct).ConfigureAwait(false);
-        return all.Count(other => own.Zip(other.Payload).Any(bits => (bits.First & bits.Second) != 0));
+        Gathered[] all = await channel.AllGatherAsync(transport.Place, null, ct).ConfigureAwait(false);
+        return [.. all.Select(each => each.Payload)];
     }
 
     /// <summary>Allocates this rank's arena and maps everybody's. If any rank fails, all do, and nothing stays mapped.</summary>
     private static async Task<ArenaMemory[]> ShareArenasAsync(
-        GroupChannel channel, IScaleUpTransport transport, ArenaLayout layout, TransportException? noRoom, CancellationToken ct)
+        GroupChannel channel, IScaleUpTransport transport, ArenaLayout layout, byte[][] places, TransportException? hindrance, CancellationToken ct)
     {
         ArenaMemory? mine = null;
         var mapped = new List<ArenaMemory>();
         bool isShared = false;
         try
         {
-            TransportException? failure = noRoom ?? Attempt(() => mine = NewArena(channel, transport, layout));
+            TransportException? failure = hindrance ?? Attempt(() => mine = NewArena(channel, transport, layout));
             using ArenaExport? export = mine is null ? null : ArenaExport.Of(mine);
             FaultPoints.Pass(FaultPoint.ShareArena);
             Gathered[] all = await GatherOutcomeAsync(channel, failure, export, ct).ConfigureAwait(false);
@@ -95,7 +95,7 @@ public sealed partial class ExpertBuffer
             {
                 for (int rank = 0; rank < channel.Size; rank++)
                 {
-                    mapped.Add(transport.Map(all[rank].Arena ?? throw new TransportException("mmap", 0, $"Rank {rank} shared no arena.")));
+                    mapped.Add(transport.Map(all[rank].Arena ?? throw new TransportException("mmap", 0, $"Rank {rank} shared no arena."), places[rank]));
                     RequireHeader(mapped[rank], rank, channel, layout);
                 }
             });

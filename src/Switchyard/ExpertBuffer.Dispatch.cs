@@ -17,6 +17,7 @@ public sealed unsafe partial class ExpertBuffer
     /// <returns>The received rows, in the arena. Dispose it to give their memory back.</returns>
     /// <exception cref="ArgumentException">A shape, type or index is wrong. Nothing was sent; the call may be repeated.</exception>
     /// <exception cref="CapacityException">A rank would receive more than it has room for. Thrown on all ranks, before any row moved.</exception>
+    /// <exception cref="RoutingException">A rank's choices, which lie on its device, are wrong. Thrown on all ranks, before any row moved.</exception>
     /// <exception cref="CallMismatchException">The ranks do not make the same call. Thrown on all ranks.</exception>
     /// <exception cref="PeerLostException">A rank is gone.</exception>
     /// <exception cref="PeerTimeoutException">A rank did not do its part before <see cref="Deadline"/>.</exception>
@@ -78,7 +79,8 @@ public sealed unsafe partial class ExpertBuffer
         {
             RoutingPlan plan = PlanOf(handle);
             Arguments.RequireRows(x, nameof(x), plan.Tokens, Options.Hidden, Options.Element, "tokens of the handle");
-            return Exchange(Operation.CachedDispatch, epoch, new ScaledRows(x), Layout.Format, plan, default, default, device);
+            _engine.Enter(device);
+            return Exchange(Operation.CachedDispatch, epoch, new ScaledRows(x), Layout.Format, plan, default, default);
         }
         finally
         {
@@ -98,7 +100,8 @@ public sealed unsafe partial class ExpertBuffer
         {
             RoutingPlan plan = PlanOf(handle);
             RowFormat format = Arguments.RequireScaledRows(x, plan.Tokens, plan.Options.ScaleLayout);
-            return Exchange(Operation.CachedDispatch, epoch, x, format, plan, default, default, device);
+            _engine.Enter(device);
+            return Exchange(Operation.CachedDispatch, epoch, x, format, plan, default, default);
         }
         finally
         {
@@ -113,14 +116,15 @@ public sealed unsafe partial class ExpertBuffer
         Arguments.RequireWeights(topkWeights, nameof(topkWeights), tokens, Options.TopK);
         _engine.RequireReachable(topkIndices, nameof(topkIndices), 0);
         _engine.RequireReachable(topkWeights, nameof(topkWeights), 0);
+        _engine.Enter(options.Device);
         RoutingPlan plan = RentPlan();
         plan.Begin(options, tokens);
         try
         {
             _engine.Count(plan, topkIndices);
-            return Exchange(Operation.Dispatch, epoch, x, format, plan, topkIndices, topkWeights, options.Device);
+            return Exchange(Operation.Dispatch, epoch, x, format, plan, topkIndices, topkWeights);
         }
-        catch (Exception e) when (e is ArgumentException or CapacityException)
+        catch (Exception e) when (e is ArgumentException or InvalidOperationException or CapacityException or RoutingException)
         {
             Recycle(plan);
             throw;
@@ -135,12 +139,10 @@ public sealed unsafe partial class ExpertBuffer
         RowFormat format,
         RoutingPlan plan,
         ReadOnlyTensorView topkIndices,
-        ReadOnlyTensorView topkWeights,
-        in DeviceOptions device)
+        ReadOnlyTensorView topkWeights)
     {
         _engine.RequireReachable(x.Rows, nameof(x), format.RowBytes);
         _engine.RequireReachable(x.Scales, nameof(x), 0);
-        _engine.Enter(device);
         bool isCached = operation == Operation.CachedDispatch;
         Announcement announcement = Grant(operation, epoch, plan, format, out Region region);
         _epoch = epoch;
@@ -163,7 +165,7 @@ public sealed unsafe partial class ExpertBuffer
                 });
             }
         }
-        catch (CapacityException)
+        catch (Exception e) when (e is CapacityException or RoutingException)
         {
             _pool.Return(region, readUntil: 0);
             throw;

@@ -12,13 +12,14 @@ public readonly ref struct ReadOnlyTensorView
 {
     private readonly ref readonly byte _origin;
 
-    internal ReadOnlyTensorView(ref readonly byte origin, nint rows, nint rowLength, nint rowStride, ElementType element)
+    internal ReadOnlyTensorView(ref readonly byte origin, nint rows, nint rowLength, nint rowStride, ElementType element, int device = -1)
     {
         _origin = ref origin;
         Rows = rows;
         RowLength = rowLength;
         RowStride = rowStride;
         Element = element;
+        Device = device;
     }
 
     /// <summary>The number of rows; 1 for a flat span.</summary>
@@ -32,6 +33,12 @@ public readonly ref struct ReadOnlyTensorView
 
     /// <summary>The element type; <see cref="ElementType.None"/> for an absent tensor.</summary>
     public ElementType Element { get; }
+
+    /// <inheritdoc cref="TensorView.Device"/>
+    public int Device { get; }
+
+    /// <inheritdoc cref="TensorView.Address"/>
+    public unsafe nint Address => (nint)Unsafe.AsPointer(ref Unsafe.AsRef(in _origin));
 
     /// <summary>Whether no tensor was given.</summary>
     public bool IsAbsent => Element == ElementType.None;
@@ -47,9 +54,10 @@ public readonly ref struct ReadOnlyTensorView
     /// <param name="rowLength">Elements in a row.</param>
     /// <param name="rowStride">Elements from row to row; at least <paramref name="rowLength"/>.</param>
     /// <param name="element">The element type.</param>
+    /// <param name="device">The CUDA device whose memory it is, by its number; -1 for memory of the host.</param>
     /// <exception cref="ArgumentException">A size is negative, the stride is too small, or a tensor that is not empty has no address.</exception>
-    public static unsafe ReadOnlyTensorView FromPointer(nint address, nint rows, nint rowLength, nint rowStride, ElementType element) =>
-        TensorView.FromPointer(address, rows, rowLength, rowStride, element);
+    public static unsafe ReadOnlyTensorView FromPointer(nint address, nint rows, nint rowLength, nint rowStride, ElementType element, int device = -1) =>
+        TensorView.FromPointer(address, rows, rowLength, rowStride, element, device);
 
     /// <summary>Views a span of elements.</summary>
     public static ReadOnlyTensorView FromSpan<T>(ReadOnlySpan<T> span)
@@ -75,6 +83,7 @@ public readonly ref struct ReadOnlyTensorView
     public ReadOnlySpan<T> AsSpan<T>()
         where T : unmanaged
     {
+        TensorView.RequireHost(Device);
         TensorView.RequireSpan<T>(Rows, RowLength, RowStride, Element);
         return MemoryMarshal.CreateReadOnlySpan(ref Unsafe.As<byte, T>(ref Unsafe.AsRef(in _origin)), (int)Length);
     }
@@ -87,6 +96,7 @@ public readonly ref struct ReadOnlyTensorView
     {
         ArgumentOutOfRangeException.ThrowIfNegative(row);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(row, Rows);
+        TensorView.RequireHost(Device);
         TensorView.RequireElement<T>(Element);
         ref T start = ref Unsafe.As<byte, T>(ref Unsafe.AsRef(in _origin));
         return MemoryMarshal.CreateReadOnlySpan(ref Unsafe.Add(ref start, row * RowStride), checked((int)RowLength));
@@ -157,5 +167,5 @@ public readonly ref struct ReadOnlyTensorView
 
     /// <summary>Reads what could also be written.</summary>
     public static implicit operator ReadOnlyTensorView(TensorView view) =>
-        new(ref view.Origin, view.Rows, view.RowLength, view.RowStride, view.Element);
+        new(ref view.Origin, view.Rows, view.RowLength, view.RowStride, view.Element, view.Device);
 }

@@ -12,13 +12,14 @@ public readonly ref struct TensorView
 {
     private readonly ref byte _origin;
 
-    internal TensorView(ref byte origin, nint rows, nint rowLength, nint rowStride, ElementType element)
+    internal TensorView(ref byte origin, nint rows, nint rowLength, nint rowStride, ElementType element, int device = -1)
     {
         _origin = ref origin;
         Rows = rows;
         RowLength = rowLength;
         RowStride = rowStride;
         Element = element;
+        Device = device;
     }
 
     /// <summary>The number of rows; 1 for a flat span.</summary>
@@ -33,6 +34,12 @@ public readonly ref struct TensorView
     /// <summary>The element type; <see cref="ElementType.None"/> for an absent tensor.</summary>
     public ElementType Element { get; }
 
+    /// <summary>The CUDA device whose memory it is, by its number; -1 for memory of the host.</summary>
+    public int Device { get; }
+
+    /// <summary>The address of the first element: of memory that does not move, such as an arena's, or a device's.</summary>
+    public unsafe nint Address => (nint)Unsafe.AsPointer(ref Unsafe.AsRef(in _origin));
+
     /// <summary>Whether no tensor was given.</summary>
     public bool IsAbsent => Element == ElementType.None;
 
@@ -42,15 +49,16 @@ public readonly ref struct TensorView
     internal ref byte Origin => ref _origin;
 
     /// <inheritdoc cref="ReadOnlyTensorView.FromPointer"/>
-    public static unsafe TensorView FromPointer(nint address, nint rows, nint rowLength, nint rowStride, ElementType element)
+    public static unsafe TensorView FromPointer(nint address, nint rows, nint rowLength, nint rowStride, ElementType element, int device = -1)
     {
+        ArgumentOutOfRangeException.ThrowIfLessThan(device, -1);
         ArgumentOutOfRangeException.ThrowIfNegative(rows);
         ArgumentOutOfRangeException.ThrowIfNegative(rowLength);
         ArgumentOutOfRangeException.ThrowIfLessThan(rowStride, rowLength);
         _ = element.SizeInBytes();
         if (address == 0 && rows * rowLength != 0)
             throw new ArgumentException($"A tensor of {rows} x {rowLength} elements needs an address.", nameof(address));
-        return new(ref Unsafe.AsRef<byte>((void*)address), rows, rowLength, rowStride, element);
+        return new(ref Unsafe.AsRef<byte>((void*)address), rows, rowLength, rowStride, element, device);
     }
 
     /// <summary>Views a span of elements.</summary>
@@ -73,6 +81,7 @@ public readonly ref struct TensorView
     public Span<T> AsSpan<T>()
         where T : unmanaged
     {
+        RequireHost(Device);
         RequireSpan<T>(Rows, RowLength, RowStride, Element);
         return MemoryMarshal.CreateSpan(ref Unsafe.As<byte, T>(ref _origin), (int)Length);
     }
@@ -83,6 +92,7 @@ public readonly ref struct TensorView
     {
         ArgumentOutOfRangeException.ThrowIfNegative(row);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(row, Rows);
+        RequireHost(Device);
         RequireElement<T>(Element);
         return MemoryMarshal.CreateSpan(ref Unsafe.Add(ref Unsafe.As<byte, T>(ref _origin), row * RowStride), checked((int)RowLength));
     }
@@ -123,6 +133,12 @@ public readonly ref struct TensorView
         if (length % rowLength != 0)
             throw new ArgumentException($"A span of {length} elements does not hold whole rows of {rowLength}.", nameof(length));
         return length / rowLength;
+    }
+
+    internal static void RequireHost(int device)
+    {
+        if (device >= 0)
+            throw new InvalidOperationException($"The view is of memory of device {device}: copy it to the host first, or hand its Address to a kernel.");
     }
 
     internal static void RequireElement<T>(ElementType element)

@@ -20,61 +20,66 @@ public static class Check
     }
 
     /// <summary>Holds what a rank received against the reference: rows, sources, indices, weights, counts.</summary>
-    public static void Received<T>(List<ReferenceRow<T>> expected, in Dispatched actual, Shape shape, bool hasMetadata)
+    public static void Received<T>(List<ReferenceRow<T>> expected, TestResult actual, Shape shape, bool hasMetadata)
         where T : unmanaged
     {
         Assert.True(actual.Scales.IsAbsent);
+        TensorView rows = actual.Rows;
         for (int row = 0; row < expected.Count; row++)
         {
-            if (expected[row].Elements is { } elements) Equal(elements, (ReadOnlySpan<T>)actual.Rows.Row<T>(row), $"row {row}");
-            else if (shape.ZeroPadding) Equal(new T[shape.Hidden], (ReadOnlySpan<T>)actual.Rows.Row<T>(row), $"padding row {row}");
+            if (expected[row].Elements is { } elements) Equal(elements, (ReadOnlySpan<T>)rows.Row<T>(row), $"row {row}");
+            else if (shape.ZeroPadding) Equal(new T[shape.Hidden], (ReadOnlySpan<T>)rows.Row<T>(row), $"padding row {row}");
         }
         MetadataAgrees(expected, actual, shape, hasMetadata);
     }
 
     /// <summary>As above, for packed rows and their scales.</summary>
-    internal static void ReceivedScaled(List<ReferenceRow<byte>> expected, in Dispatched actual, Shape shape, ScaledFormat format, bool hasMetadata)
+    internal static void ReceivedScaled(List<ReferenceRow<byte>> expected, TestResult actual, Shape shape, ScaledFormat format, bool hasMetadata)
     {
+        TensorView rows = actual.Rows, scales = actual.Scales;
         for (int row = 0; row < expected.Count; row++)
         {
             byte[]? bytes = expected[row].Elements ?? (shape.ZeroPadding ? new byte[format.RowBytes + format.ScaleBytes] : null);
             if (bytes is null) continue;
-            Equal(bytes.AsSpan(0, format.RowBytes), RowBytes(actual.Rows, row), $"row {row}");
-            Equal(bytes.AsSpan(format.RowBytes), ScalesOf(actual.Scales, row, shape.ScaleLayout), $"scales of row {row}");
+            Equal(bytes.AsSpan(0, format.RowBytes), RowBytes(rows, row), $"row {row}");
+            Equal(bytes.AsSpan(format.RowBytes), ScalesOf(scales, row, shape.ScaleLayout), $"scales of row {row}");
         }
         MetadataAgrees(expected, actual, shape, hasMetadata);
     }
 
-    private static void MetadataAgrees<T>(List<ReferenceRow<T>> expected, in Dispatched actual, Shape shape, bool hasMetadata)
+    private static void MetadataAgrees<T>(List<ReferenceRow<T>> expected, TestResult actual, Shape shape, bool hasMetadata)
     {
         int columns = shape.Layout == RowLayout.RankMajor ? shape.TopK : 1;
         if (!shape.FixedShape) Assert.Equal(expected.Count, actual.RowCount);
         if (!hasMetadata)
         {
-            Dispatched cached = actual;
+            TestResult cached = actual;
             Assert.Throws<InvalidOperationException>(() => cached.Sources.Length);
         }
+        ReadOnlySpan<RowSource> sources = hasMetadata ? actual.Sources : default;
+        ReadOnlySpan<int> indices = hasMetadata ? actual.TopkIndices : default;
+        ReadOnlySpan<float> weights = hasMetadata ? actual.TopkWeights : default;
         for (int row = 0; hasMetadata && row < actual.RowCount; row++)
         {
             bool isThere = row < expected.Count;
-            Assert.Equal(isThere ? expected[row].Source : new RowSource(-1, -1), actual.Sources[row]);
-            Equal(isThere ? expected[row].Indices : [.. Enumerable.Repeat(-1, columns)], actual.TopkIndices.Slice(row * columns, columns), $"indices of row {row}");
-            Equal(isThere ? expected[row].Weights : new float[columns], (ReadOnlySpan<float>)actual.TopkWeights.Slice(row * columns, columns), $"weights of row {row}");
+            Assert.Equal(isThere ? expected[row].Source : new RowSource(-1, -1), sources[row]);
+            Equal(isThere ? expected[row].Indices : [.. Enumerable.Repeat(-1, columns)], indices.Slice(row * columns, columns), $"indices of row {row}");
+            Equal(isThere ? expected[row].Weights : new float[columns], weights.Slice(row * columns, columns), $"weights of row {row}");
         }
         if (shape.FixedShape) FixedCountsAgree(expected, actual, shape, hasMetadata);
         else CountsAgree(expected, actual);
     }
 
-    private static void FixedCountsAgree<T>(List<ReferenceRow<T>> expected, in Dispatched actual, Shape shape, bool hasMetadata)
+    private static void FixedCountsAgree<T>(List<ReferenceRow<T>> expected, TestResult actual, Shape shape, bool hasMetadata)
     {
-        Dispatched result = actual;
+        TestResult result = actual;
         Assert.Throws<InvalidOperationException>(() => result.TokensPerExpert.Length);
         if (!hasMetadata)
         {
             Assert.Throws<InvalidOperationException>(() => result.Counts.Length);
             return;
         }
-        ReadOnlySpan<int> counts = actual.Counts.AsSpan<int>();
+        ReadOnlySpan<int> counts = actual.Counts;
         int experts = (counts.Length - 2) / 2;
         Assert.Equal(RankContext.WorstRows(shape) + ((shape.Alignment - 1) * experts), actual.RowCount);
         Assert.Equal(expected.Count, counts[0]);
@@ -107,9 +112,9 @@ public static class Check
         return bytes;
     }
 
-    private static void CountsAgree<T>(List<ReferenceRow<T>> expected, in Dispatched actual)
+    private static void CountsAgree<T>(List<ReferenceRow<T>> expected, TestResult actual)
     {
-        Dispatched result = actual;
+        TestResult result = actual;
         Assert.Throws<InvalidOperationException>(() => result.Counts.Length);
         for (int expert = 0; expert < actual.TokensPerExpert.Length; expert++)
             Assert.Equal(expected.Sum(row => row.Indices.Count(index => index == expert)), actual.TokensPerExpert[expert]);

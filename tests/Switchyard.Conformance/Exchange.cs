@@ -6,7 +6,7 @@ namespace Switchyard.Conformance;
 internal static class Exchange
 {
     /// <summary>Dispatches rows of the buffer's element.</summary>
-    public static void Run<T>(RankContext rank, ExpertBuffer buffer, Shape shape, Random random)
+    public static void Run<T>(RankContext rank, TestBuffer buffer, Shape shape, Random random)
         where T : unmanaged
     {
         ReferenceTokens<T>[] tokens = Workload.Draw<T>(random, shape);
@@ -14,7 +14,7 @@ internal static class Exchange
         List<ReferenceRow<T>>[] received = shape.Reference().Dispatch(tokens);
         ReadOnlyTensorView x = ReadOnlyTensorView.FromSpan<T>(Workload.Flat(mine.X));
         int[] choices = Workload.Flat(mine.Choices);
-        using Dispatched d = random.Next(2) == 0
+        using TestResult d = random.Next(2) == 0
             ? buffer.Dispatch(x, choices, Workload.Flat(mine.Weights), shape.Options)
             : buffer.Dispatch(x, choices.Select(choice => (long)choice).ToArray(), Workload.Flat(mine.Weights), shape.Options);
         Check.Received(received[rank.Rank], d, shape, hasMetadata: true);
@@ -23,34 +23,34 @@ internal static class Exchange
     }
 
     /// <summary>Dispatches packed rows of any length with scales of any kind, and combines in the buffer's element.</summary>
-    public static void RunScaled<T>(RankContext rank, ExpertBuffer buffer, Shape shape, Random random)
+    public static void RunScaled<T>(RankContext rank, TestBuffer buffer, Shape shape, Random random)
         where T : unmanaged
     {
-        ScaledFormat format = ScaledFormat.Draw(random);
+        ScaledFormat format = ScaledFormat.Draw(random, rank.Granularity);
         ReferenceTokens<byte>[] tokens = Workload.Draw<byte>(random, shape, format.RowBytes + format.ScaleBytes);
         ReferenceTokens<byte> mine = tokens[rank.Rank];
         List<ReferenceRow<byte>>[] received = shape.Reference().Dispatch(tokens);
         byte[] rows = format.RowsOf(mine.X), scales = format.ScalesOf(mine.X);
-        using Dispatched d = buffer.Dispatch(format.Scaled(rows, scales), Workload.Flat(mine.Choices), Workload.Flat(mine.Weights), shape.Options);
+        using TestResult d = buffer.Dispatch(format.Scaled(rows, scales), Workload.Flat(mine.Choices), Workload.Flat(mine.Weights), shape.Options);
         Check.ReceivedScaled(received[rank.Rank], d, shape, format, hasMetadata: true);
         Combine<byte, T>(rank, buffer, shape, random, tokens, received, d, d.Handle);
 
         ReferenceTokens<byte>[] others = [.. tokens.Select(each => each with { X = Workload.DrawRows<byte>(random, each.X.Length, format.RowBytes + format.ScaleBytes) })];
         rows = format.RowsOf(others[rank.Rank].X);
         scales = format.ScalesOf(others[rank.Rank].X);
-        using Dispatched again = buffer.Dispatch(format.Scaled(rows, scales), d.Handle);
+        using TestResult again = buffer.Dispatch(format.Scaled(rows, scales), d.Handle);
         Check.ReceivedScaled(shape.Reference().Dispatch(others)[rank.Rank], again, shape, format, hasMetadata: false);
     }
 
     /// <summary>A cached dispatch of other rows, and the combine that goes with it.</summary>
-    private static void Repeat<T>(RankContext rank, ExpertBuffer buffer, Shape shape, Random random, ReferenceTokens<T>[] tokens, DispatchHandle handle)
+    private static void Repeat<T>(RankContext rank, TestBuffer buffer, Shape shape, Random random, ReferenceTokens<T>[] tokens, DispatchHandle handle)
         where T : unmanaged
     {
         if (random.Next(2) == 0)
         {
             ReferenceTokens<T>[] others = [.. tokens.Select(each => each with { X = Workload.DrawRows<T>(random, each.X.Length, shape.Hidden) })];
             List<ReferenceRow<T>>[] received = shape.Reference().Dispatch(others);
-            using Dispatched d = buffer.Dispatch(ReadOnlyTensorView.FromSpan<T>(Workload.Flat(others[rank.Rank].X)), handle);
+            using TestResult d = buffer.Dispatch(ReadOnlyTensorView.FromSpan<T>(Workload.Flat(others[rank.Rank].X)), handle);
             Check.Received(received[rank.Rank], d, shape, hasMetadata: false);
             Combine<T, T>(rank, buffer, shape, random, others, received, d, handle);
         }
@@ -60,12 +60,12 @@ internal static class Exchange
     /// <summary>Combines random results from a randomly chosen memory, with and without biases and weights of either kind.</summary>
     private static void Combine<TRow, T>(
         RankContext rank,
-        ExpertBuffer buffer,
+        TestBuffer buffer,
         Shape shape,
         Random random,
         ReferenceTokens<TRow>[] tokens,
         List<ReferenceRow<TRow>>[] received,
-        in Dispatched d,
+        TestResult d,
         DispatchHandle handle)
         where TRow : unmanaged
         where T : unmanaged
@@ -102,19 +102,21 @@ internal static class Exchange
     }
 
     /// <summary>Puts results where a caller may have them: in memory of its own, in the received rows, in the room for results.</summary>
-    private static ReadOnlyTensorView Place<T>(in Dispatched d, T[] results, int hidden, int memory)
+    private static ReadOnlyTensorView Place<T>(TestResult d, T[] results, int hidden, int memory)
         where T : unmanaged
     {
         // Received rows of another format are no place for results.
         if (memory == 1 && d.Rows.Element == ElementTypes.Of<T>() && d.Rows.RowLength == hidden && d.Scales.IsAbsent)
         {
-            results.CopyTo(d.Rows.AsSpan<T>());
-            return d.Rows;
+            TensorView rows = d.Rows;
+            results.CopyTo(rows.AsSpan<T>());
+            return rows;
         }
         if (memory == 2)
         {
-            results.CopyTo(d.ResultRows.AsSpan<T>());
-            return d.ResultRows;
+            TensorView rows = d.ResultRows;
+            results.CopyTo(rows.AsSpan<T>());
+            return rows;
         }
         return ReadOnlyTensorView.FromSpan<T>(Workload.Lengthened(results, d.RowCount * hidden));
     }

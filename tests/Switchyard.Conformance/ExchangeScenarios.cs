@@ -22,14 +22,14 @@ internal static class ExchangeScenarios
         new("straggler", WaitsAreCountedForTheRankThatIsLateAsync),
     ];
 
-    private static async Task RandomShapesAsync<T>(RankContext rank, Action<RankContext, ExpertBuffer, Shape, Random> exchange)
+    private static async Task RandomShapesAsync<T>(RankContext rank, Action<RankContext, TestBuffer, Shape, Random> exchange)
         where T : unmanaged
     {
         Random random = rank.SharedRandom();
         for (int i = 0; i < ShapesARun; i++)
         {
-            Shape shape = Shape.Draw(random, rank.Group.Size);
-            using ExpertBuffer buffer = await rank.CreateAsync<T>(shape);
+            Shape shape = rank.Fit<T>(Shape.Draw(random, rank.Group.Size));
+            using TestBuffer buffer = await rank.CreateAsync<T>(shape);
             for (int call = 0; call < CallsAShape; call++) exchange(rank, buffer, shape, random);
             await rank.Group.BarrierAsync();
         }
@@ -38,16 +38,16 @@ internal static class ExchangeScenarios
     /// <summary>100 runs of the same calls with every rank dawdling at random places give the same bits.</summary>
     private static async Task SameBitsWhateverTheTimingAsync(RankContext rank)
     {
-        var shape = new Shape(rank.Group.Size, 13, 4, 33, 24, RowLayout.ExpertMajor, 4, Routing.SomeNone);
+        Shape shape = rank.Fit<BFloat16>(new Shape(rank.Group.Size, 13, 4, 33, 24, RowLayout.ExpertMajor, 4, Routing.SomeNone));
         ReferenceTokens<BFloat16>[] tokens = Workload.Draw<BFloat16>(rank.SharedRandom(), shape);
         ReferenceTokens<BFloat16> mine = tokens[rank.Rank];
         Random dawdle = rank.OwnRandom();
-        using ExpertBuffer buffer = await rank.CreateAsync<BFloat16>(shape);
+        using TestBuffer buffer = await rank.CreateAsync<BFloat16>(shape);
         BFloat16[]? first = null;
         for (int run = 0; run < 100; run++)
         {
             Dawdle(dawdle);
-            using Dispatched d = buffer.Dispatch(Workload.Flat(mine.X), Workload.Flat(mine.Choices), Workload.Flat(mine.Weights), shape.Options);
+            using TestResult d = buffer.Dispatch(Workload.Flat(mine.X), Workload.Flat(mine.Choices), Workload.Flat(mine.Weights), shape.Options);
             Dawdle(dawdle);
             BFloat16[] output = Workload.Poisoned<BFloat16>(mine.X.Length * shape.Hidden);
             buffer.Combine(d.Rows, d.Handle, output);
@@ -72,7 +72,7 @@ internal static class ExchangeScenarios
         {
             ExpertRanks = [.. Enumerable.Range(0, 11).Select(_ => random.Next(rank.Group.Size))],
         };
-        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        using TestBuffer buffer = await rank.CreateAsync<float>(shape);
         Assert.Equal(shape.Reference().ExpertsOf(rank.Rank), buffer.LocalExperts);
         long[] load = new long[buffer.LocalExperts.Length];
         for (int call = 0; call < 5; call++)
@@ -81,7 +81,7 @@ internal static class ExchangeScenarios
             ReferenceTokens<float> mine = tokens[rank.Rank];
             for (int local = 0; local < load.Length; local++)
                 load[local] += tokens.Sum(each => each.Choices.Sum(choices => choices.Count(expert => expert == buffer.LocalExperts[local])));
-            using Dispatched d = buffer.Dispatch(Workload.Flat(mine.X), Workload.Flat(mine.Choices), default, shape.Options);
+            using TestResult d = buffer.Dispatch(Workload.Flat(mine.X), Workload.Flat(mine.Choices), default, shape.Options);
             buffer.Dispatch(Workload.Flat(mine.X), d.Handle).Dispose();
             Assert.Equal(load, buffer.CumulativeTokensPerExpert);
         }
@@ -93,7 +93,7 @@ internal static class ExchangeScenarios
     {
         int late = rank.Group.Size - 1;
         var shape = new Shape(rank.Group.Size, 4, 1, 8, 2, RowLayout.RankMajor, 1, Routing.Uniform);
-        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        using TestBuffer buffer = await rank.CreateAsync<float>(shape);
         Assert.Equal(TimeSpan.Zero, buffer.WaitedFor(rank.Rank));
         for (int call = 0; call < 4; call++)
         {
@@ -112,33 +112,33 @@ internal static class ExchangeScenarios
     /// <summary>Rows a stride apart, and pointers instead of spans.</summary>
     private static async Task StridedAndWideArgumentsAsync(RankContext rank)
     {
-        var shape = new Shape(rank.Group.Size, 8, 2, 19, 9, RowLayout.RankMajor, 1, Routing.Uniform);
+        Shape shape = rank.Fit<float>(new Shape(rank.Group.Size, 8, 2, 19, 9, RowLayout.RankMajor, 1, Routing.Uniform));
         Random random = rank.SharedRandom();
-        using ExpertBuffer buffer = await rank.CreateAsync<float>(shape);
+        using TestBuffer buffer = await rank.CreateAsync<float>(shape);
         ReferenceTokens<float>[] tokens = Workload.Draw<float>(random, shape);
         ReferenceTokens<float> mine = tokens[rank.Rank];
-        const int Stride = 23;
-        float[] x = Spread(mine.X, Stride), output = Workload.Poisoned<float>(Math.Max(1, mine.X.Length * Stride));
+        int stride = shape.Hidden + 4;
+        float[] x = Spread(mine.X, stride), output = Workload.Poisoned<float>(Math.Max(1, mine.X.Length * stride));
         using var pinnedX = new Pinned(x);
         using var pinnedOutput = new Pinned(output);
 
-        using Dispatched d = buffer.Dispatch(
-            ReadOnlyTensorView.FromPointer(pinnedX.Address, mine.X.Length, shape.Hidden, Stride, ElementType.Single), Workload.Flat(mine.Choices));
+        using TestResult d = buffer.Dispatch(
+            ReadOnlyTensorView.FromPointer(pinnedX.Address, mine.X.Length, shape.Hidden, stride, ElementType.Single), Workload.Flat(mine.Choices));
         List<ReferenceRow<float>>[] received = shape.Reference().Dispatch([.. tokens.Select(each => each with { Weights = [.. each.Weights.Select(w => w.Select(_ => 1f).ToArray())] })]);
         Check.Received(received[rank.Rank], d, shape, hasMetadata: true);
-        float[] results = Spread([.. received[rank.Rank].Select(row => row.Elements!)], Stride);
+        float[] results = Spread([.. received[rank.Rank].Select(row => row.Elements!)], stride);
         using var pinnedResults = new Pinned(results);
         buffer.Combine(
-            ReadOnlyTensorView.FromPointer(pinnedResults.Address, d.RowCount, shape.Hidden, Stride, ElementType.Single),
+            ReadOnlyTensorView.FromPointer(pinnedResults.Address, d.RowCount, shape.Hidden, stride, ElementType.Single),
             d.Handle,
-            TensorView.FromPointer(pinnedOutput.Address, mine.X.Length, shape.Hidden, Stride, ElementType.Single));
+            TensorView.FromPointer(pinnedOutput.Address, mine.X.Length, shape.Hidden, stride, ElementType.Single));
 
         float[][][] asResults = [.. received.Select(rows => rows.Select(row => row.Elements!).ToArray())];
         float[][] sums = shape.Reference().Combine(tokens, received, asResults, shape.Hidden)[rank.Rank];
         for (int token = 0; token < sums.Length; token++)
         {
-            Check.Equal<float>(sums[token], output.AsSpan(token * Stride, shape.Hidden), $"token {token}");
-            Check.Equal<float>(Workload.Poisoned<float>(Stride - shape.Hidden), output.AsSpan((token * Stride) + shape.Hidden, Stride - shape.Hidden), "gap between rows");
+            Check.Equal<float>(sums[token], output.AsSpan(token * stride, shape.Hidden), $"token {token}");
+            Check.Equal<float>(Workload.Poisoned<float>(stride - shape.Hidden), output.AsSpan((token * stride) + shape.Hidden, stride - shape.Hidden), "gap between rows");
         }
         await rank.Group.BarrierAsync();
     }

@@ -6,17 +6,19 @@ namespace Switchyard.Conformance;
 internal sealed record ScaledFormat(ElementType Element, int RowBytes, ElementType ScaleElement, int Scales)
 {
     /// <summary>The longest row with its scales that <see cref="Draw"/> can give.</summary>
-    public const int MostBytes = 1000 + (28 * 4) + 16;
+    public const int MostBytes = 1008 + (28 * 4) + 16;
 
     public int ScaleBytes => Scales == 0 ? 0 : Scales * ScaleElement.SizeInBytes();
 
-    public static ScaledFormat Draw(Random random)
+    /// <param name="random">Decides.</param>
+    /// <param name="granularity">Rows have a multiple of so many bytes.</param>
+    public static ScaledFormat Draw(Random random, int granularity)
     {
         ElementType[] elements = [ElementType.Byte, ElementType.Float8E4M3], scaleElements = [ElementType.Byte, ElementType.Single, ElementType.Int32, ElementType.Half];
         int[] rowBytes = [1, 5, 56, 64, 100, 448, 1000], scales = [0, 1, 2, 7, 8, 28];
         return new ScaledFormat(
             elements[random.Next(elements.Length)],
-            rowBytes[random.Next(rowBytes.Length)],
+            RankContext.RoundUp(rowBytes[random.Next(rowBytes.Length)], granularity),
             scaleElements[random.Next(scaleElements.Length)],
             scales[random.Next(scales.Length)]);
     }

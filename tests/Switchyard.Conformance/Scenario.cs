@@ -7,7 +7,8 @@ namespace Switchyard.Conformance;
 /// <param name="Group">Its membership.</param>
 /// <param name="Backend">The backend under test.</param>
 /// <param name="Seed">The same on all ranks.</param>
-public sealed record RankContext(ExpertGroup Group, ExpertBackend Backend, int Seed)
+/// <param name="Device">Where the backend wants its tensors; null: on the host.</param>
+public sealed record RankContext(ExpertGroup Group, ExpertBackend Backend, int Seed, DeviceAccess? Device = null)
 {
     public int Rank => Group.Rank;
 
@@ -20,14 +21,14 @@ public sealed record RankContext(ExpertGroup Group, ExpertBackend Backend, int S
     /// <summary>
     /// Makes a buffer; unless told otherwise with room for whatever the shape can bring, eight times. Its pool is poisoned: what nobody wrote shows.
     /// </summary>
-    public async Task<ExpertBuffer> CreateAsync<T>(Shape shape, int? capacity = null, long? budget = null)
+    public async Task<TestBuffer> CreateAsync<T>(Shape shape, int? capacity = null, long? budget = null)
         where T : unmanaged
     {
         int rows = capacity ?? WorstRows(shape);
         ExpertBuffer buffer = await ExpertBuffer.CreateAsync(Group, Options<T>(shape) with { ReceiveCapacity = rows, MemoryBudget = budget ?? (8 * RegionBytes<T>(shape, rows)) });
         Poison(buffer);
         await Group.BarrierAsync();
-        return buffer;
+        return new TestBuffer(buffer, Device);
     }
 
     /// <summary>What a result of so many rows takes in the pool at most: rows may be packed ones that are longer than those of the buffer.</summary>
@@ -54,12 +55,26 @@ public sealed record RankContext(ExpertGroup Group, ExpertBackend Backend, int S
             WorkerThreads = shape.WorkerThreads,
         };
 
-    private static unsafe void Poison(ExpertBuffer buffer) =>
-        NativeMemory.Fill(buffer.ArenaBase + buffer.Layout.PoolOffset, (nuint)buffer.Layout.PoolBytes, 0xA5);
+    /// <summary>The shape with hidden rounded up to what the backend can move.</summary>
+    public Shape Fit<T>(Shape shape)
+        where T : unmanaged => shape with { Hidden = RoundUp(shape.Hidden, Granularity / Math.Min(Granularity, ElementTypes.Of<T>().SizeInBytes())) };
+
+    /// <summary>Rows have a multiple of so many bytes.</summary>
+    public int Granularity => Device?.RowGranularity ?? 1;
+
+    public static int RoundUp(int value, int multiple) => (value + multiple - 1) / multiple * multiple;
+
+    private unsafe void Poison(ExpertBuffer buffer)
+    {
+        byte* pool = buffer.ArenaBase + buffer.Layout.PoolOffset;
+        if (Device is null) NativeMemory.Fill(pool, (nuint)buffer.Layout.PoolBytes, 0xA5);
+        else Device.Fill((nint)pool, 0xA5, buffer.Layout.PoolBytes);
+    }
 }
 
 /// <summary>A program that all ranks run and that throws where something is wrong. Known by name, so that another process can run it.</summary>
-public sealed record Scenario(string Name, Func<RankContext, Task> RunAsync)
+/// <param name="OnDevices">Whether it also holds for backends of devices.</param>
+public sealed record Scenario(string Name, Func<RankContext, Task> RunAsync, bool OnDevices = true)
 {
     public static IReadOnlyDictionary<string, Scenario> All { get; } =
         new[] { ExchangeScenarios.All, TrainingScenarios.All, FaultScenarios.All }.SelectMany(each => each).ToDictionary(each => each.Name);

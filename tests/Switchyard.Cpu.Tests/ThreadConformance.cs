@@ -6,5 +6,5 @@ namespace Switchyard.Cpu.Tests;
 public sealed class ThreadConformance : ConformanceSuite
 {
     protected override Task RunAsync(string scenario, int ranks, int seed) =>
-        RankThreads.RunAsync(ExpertGroup.CreateLocal(ranks), CpuBackend.Instance, Scenario.All[scenario], seed);
+        RankThreads.RunAsync(ExpertGroup.CreateLocal(ranks), _ => CpuBackend.Instance, Scenario.All[scenario], seed);
 }

@@ -36,7 +36,7 @@ public sealed class TuningConformance
             : new() { Width = (VectorWidth)width, StreamingBytes = long.MaxValue, PieceBytes = 1L << 40 };
         try
         {
-            await RankThreads.RunAsync(ExpertGroup.CreateLocal(Ranks), new CpuBackend(tuning), Scenario.All[scenario], seed);
+            await RankThreads.RunAsync(ExpertGroup.CreateLocal(Ranks), _ => new CpuBackend(tuning), Scenario.All[scenario], seed);
         }
         catch (Exception failure)
         {

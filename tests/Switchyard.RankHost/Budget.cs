@@ -10,7 +10,7 @@ internal static class Budget
     public static async Task RunAsync(RankContext rank)
     {
         var shape = new Shape(rank.Group.Size, 16, 4, 256, 64, RowLayout.ExpertMajor, 1, Routing.Uniform);
-        using ExpertBuffer buffer = await rank.CreateAsync<BFloat16>(shape, budget: (long)rank.Seed << 20);
+        using ExpertBuffer buffer = (await rank.CreateAsync<BFloat16>(shape, budget: (long)rank.Seed << 20)).Inner;
         Console.WriteLine("made");
     }
 }

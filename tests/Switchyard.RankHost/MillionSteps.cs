@@ -17,7 +17,7 @@ internal static class MillionSteps
     public static async Task RunAsync(RankContext rank)
     {
         var shape = new Shape(rank.Group.Size, 8, 2, 16, 2, RowLayout.ExpertMajor, 2, Routing.Uniform) { PreReduce = true, ZeroPadding = true, WorkerThreads = 2 };
-        using ExpertBuffer buffer = await rank.CreateAsync<BFloat16>(shape);
+        using ExpertBuffer buffer = (await rank.CreateAsync<BFloat16>(shape)).Inner;
         BFloat16[] x = new BFloat16[2 * 16], output = new BFloat16[2 * 16];
         int[] choices = [0, 5, 3, 6];
         for (int step = 0; step < WarmUp; step++) Step(buffer, shape, x, choices, output);

@@ -11,7 +11,7 @@ internal static class RunUntilLost
     public static async Task RunAsync(RankContext rank)
     {
         var shape = new Shape(rank.Group.Size, 16, 4, 256, 64, RowLayout.ExpertMajor, 1, Routing.Uniform);
-        using ExpertBuffer buffer = await rank.CreateAsync<BFloat16>(shape);
+        using ExpertBuffer buffer = (await rank.CreateAsync<BFloat16>(shape)).Inner;
         BFloat16[] x = new BFloat16[64 * 256], output = new BFloat16[64 * 256];
         int[] choices = [.. Enumerable.Range(0, 64).SelectMany(token => Enumerable.Range(0, 4).Select(k => (token + (k * 4)) % 16))];
         try

@@ -82,7 +82,7 @@ internal static class Survive
         int ranks = rank.Group.Size;
         // All ranks fit any routing, and experts need not be a multiple of the ranks.
         var shape = new Shape(ranks, Experts, TopK, Hidden, Tokens, RowLayout.ExpertMajor, 1, Routing.Uniform);
-        using ExpertBuffer buffer = await rank.CreateAsync<BFloat16>(shape);
+        using ExpertBuffer buffer = (await rank.CreateAsync<BFloat16>(shape)).Inner;
         buffer.Deadline = deadline;
         BFloat16[] x = new BFloat16[Tokens * Hidden], output = new BFloat16[Tokens * Hidden], results = new BFloat16[ranks * Tokens * TopK * Hidden];
         int[] choices = new int[Tokens * TopK];

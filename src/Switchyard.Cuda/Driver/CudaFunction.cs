@@ -23,12 +23,7 @@ internal sealed unsafe class CudaFunction
         _context = context;
         _function = function;
         Name = name;
-        if (dynamicSharedBytes > 0)
-        {
-            Check(
-                LibCuda.cuFuncSetAttribute(function, CUfunction_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, dynamicSharedBytes),
-                nameof(LibCuda.cuFuncSetAttribute), $"{dynamicSharedBytes} bytes of shared memory for {name}");
-        }
+        if (dynamicSharedBytes > 0) AllowShared(dynamicSharedBytes);
         Registers = Attribute(CUfunction_attribute.NUM_REGS);
         LocalBytes = Attribute(CUfunction_attribute.LOCAL_SIZE_BYTES);
         StaticSharedBytes = Attribute(CUfunction_attribute.SHARED_SIZE_BYTES);
@@ -46,6 +41,15 @@ internal sealed unsafe class CudaFunction
     public int StaticSharedBytes { get; }
 
     public int MaxThreads { get; }
+
+    /// <summary>Lets launches ask for so much dynamic shared memory.</summary>
+    public void AllowShared(int bytes)
+    {
+        using CudaContext.Scope scope = _context.Enter();
+        Check(
+            LibCuda.cuFuncSetAttribute(_function, CUfunction_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes),
+            nameof(LibCuda.cuFuncSetAttribute), $"{bytes} bytes of shared memory for {Name}");
+    }
 
     /// <summary>Blocks of this shape that one multiprocessor holds at once.</summary>
     public int BlocksPerMultiprocessor(LaunchShape shape)

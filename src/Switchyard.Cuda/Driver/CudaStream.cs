@@ -80,6 +80,20 @@ internal sealed unsafe partial class CudaStream : IDisposable
         Check(LibCuda.cuStreamWaitEvent(Handle, cudaEvent.Handle, 0), nameof(LibCuda.cuStreamWaitEvent));
     }
 
+    /// <summary>What is enqueued from now on starts after what a caller's event has recorded.</summary>
+    public void WaitFor(nint callersEvent)
+    {
+        using CudaContext.Scope scope = Context.Enter();
+        Check(LibCuda.cuStreamWaitEvent(Handle, callersEvent, 0), nameof(LibCuda.cuStreamWaitEvent));
+    }
+
+    /// <summary>Records a caller's event behind what is enqueued.</summary>
+    public void Signal(nint callersEvent)
+    {
+        using CudaContext.Scope scope = Context.Enter();
+        Check(LibCuda.cuEventRecord(callersEvent, Handle), nameof(LibCuda.cuEventRecord));
+    }
+
     /// <summary>Enqueued work still runs; a stream of our own goes when it is done.</summary>
     public void Dispose()
     {

@@ -42,6 +42,14 @@ internal sealed unsafe class MappedMemory : DriverObject
         return mapped;
     }
 
+    /// <summary>Another hold of the memory behind it, which is <paramref name="memory"/>.</summary>
+    public PhysicalMemory Memory(PhysicalMemory memory)
+    {
+        ulong handle;
+        Check(LibCuda.cuMemRetainAllocationHandle(&handle, (void*)Handle), nameof(LibCuda.cuMemRetainAllocationHandle));
+        return PhysicalMemory.Held((nint)handle, memory);
+    }
+
     protected override void Release(nint handle)
     {
         _ = LibCuda.cuMemUnmap((ulong)handle, (nuint)Bytes);

@@ -60,6 +60,9 @@ internal sealed unsafe class PhysicalMemory : DriverObject
         }
     }
 
+    /// <summary>A handle of its own to the memory of <paramref name="other"/>.</summary>
+    internal static PhysicalMemory Held(nint handle, PhysicalMemory other) => new(handle, other.Device, other.Bytes);
+
     /// <summary>A descriptor of this memory, for another process.</summary>
     public SafeFileHandle Export()
     {
@@ -79,7 +82,8 @@ internal sealed unsafe class PhysicalMemory : DriverObject
         location = new CUmemLocation { type = LibCuda.CU_MEM_LOCATION_TYPE_DEVICE, id = device.Number },
     };
 
-    private static long RoundUp(CudaDevice device, long bytes)
+    /// <summary>The bytes that memory of at least so many takes.</summary>
+    internal static long RoundUp(CudaDevice device, long bytes)
     {
         CUmemAllocationProp properties = Properties(device);
         nuint granularity;

@@ -41,6 +41,9 @@ internal static unsafe partial class LibCuda
     public static partial CUresult cuMemUnmap(ulong address, nuint bytes);
 
     [LibraryImport(Library)]
+    public static partial CUresult cuMemRetainAllocationHandle(ulong* handle, void* address);
+
+    [LibraryImport(Library)]
     public static partial CUresult cuMemSetAccess(ulong address, nuint bytes, CUmemAccessDesc* access, nuint count);
 
     [LibraryImport(Library)]

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Switchyard.Cuda.Driver;
 
@@ -31,19 +30,12 @@ internal sealed class BarrierKernel
     private static int Threads(int ranks) => ranks + 31 & ~31;
 }
 
-/// <summary>Addresses of all ranks' boards, by rank.</summary>
-[InlineArray(Limits.MaxRanks)]
-internal struct BoardAddresses
-{
-    private nint _first;
-}
-
 /// <summary>The parameter of barrier, as barrier.cu lays it out.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct BarrierArgs
 {
     /// <summary>Each rank's <see cref="BarrierBoard"/>, as this rank's device addresses it.</summary>
-    public BoardAddresses Boards;
+    public RankAddresses Boards;
 
     /// <summary>Device memory of this rank alone, of <see cref="BarrierState.Bytes"/>, zeroed once.</summary>
     public nint State;

@@ -10,21 +10,22 @@ internal sealed class KernelSet : IDisposable
     /// <summary>The oldest devices that the kernels run on: bulk copies and programmatic launch came with them.</summary>
     public static readonly Version MinimumCapability = new(9, 0);
 
+    private static readonly ElementType[] _elements = [ElementType.BFloat16, ElementType.Half, ElementType.Single];
     private readonly List<CudaModule> _modules = [];
+    private readonly CombineKernel[] _combines;
 
     private KernelSet(CudaContext context)
     {
-        Version capability = context.Device.ComputeCapability;
-        if (capability < MinimumCapability)
-        {
-            throw new CudaUnavailableException(
-                $"Device {context.Device.Ordinal} ({context.Device.Name}) has compute capability {capability}; {MinimumCapability} or newer is needed.");
-        }
+        RequireCapability(context.Device);
         try
         {
             CopyRows = new CopyRowsKernel(Load(context, CopyRowsKernel.Name), context.Device);
             FillRows = new FillRowsKernel(Load(context, FillRowsKernel.Name), context.Device);
             Barrier = new BarrierKernel(Load(context, BarrierKernel.Name));
+            Dispatch = new DispatchKernel(Load(context, DispatchKernel.Name), context.Device);
+            CudaModule combine = Load(context, CombineKernel.Module);
+            _combines = [.. _elements.Select(element => new CombineKernel(combine, element))];
+            Control = new ControlKernel(Load(context, ControlKernel.Module));
         }
         catch
         {
@@ -38,6 +39,21 @@ internal sealed class KernelSet : IDisposable
     public FillRowsKernel FillRows { get; }
 
     public BarrierKernel Barrier { get; }
+
+    public DispatchKernel Dispatch { get; }
+
+    public ControlKernel Control { get; }
+
+    public CombineKernel Combine(ElementType element) => _combines[Array.IndexOf(_elements, element)];
+
+    /// <exception cref="CudaUnavailableException">The device is too old.</exception>
+    public static void RequireCapability(CudaDevice device)
+    {
+        Version capability = device.ComputeCapability;
+        if (capability >= MinimumCapability) return;
+        throw new CudaUnavailableException(
+            $"Device {device.Ordinal} ({device.Name}) has compute capability {capability}; {MinimumCapability} or newer is needed.");
+    }
 
     public static KernelSet Load(CudaContext context) => new(context);
 

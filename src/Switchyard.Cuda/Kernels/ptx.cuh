@@ -9,6 +9,8 @@ using u64 = unsigned long long;
 using i64 = long long;
 
 #define DEVICE __attribute__((device)) inline __attribute__((always_inline))
+// For what is rare: kept out of the way, and once.
+#define DEVICE_RARELY __attribute__((device)) __attribute__((noinline)) inline
 #define SHARED __attribute__((shared))
 // As many bytes as the launch says.
 #define DYNAMIC_SHARED(name) extern __attribute__((shared)) __attribute__((aligned(128))) u8 name[]
@@ -39,6 +41,18 @@ DEVICE u64 globaltimer() { u64 t; asm volatile("mov.u64 %0, %%globaltimer;" : "=
 
 DEVICE void sync_block() { asm volatile("bar.sync 0;" ::: "memory"); }
 DEVICE void sync_warp() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
+// A bit for each lane where it is true.
+DEVICE u32 ballot(bool mine) { return __nvvm_vote_ballot_sync(ALL_LANES, mine); }
+// The lanes with the same value.
+DEVICE u32 match_any(u32 value) { u32 lanes; asm volatile("match.any.sync.b32 %0, %1, 0xffffffff;" : "=r"(lanes) : "r"(value)); return lanes; }
+DEVICE u32 lower_lanes() { u32 lanes; asm("mov.u32 %0, %%lanemask_lt;" : "=r"(lanes)); return lanes; }
+DEVICE u32 from_lane(u32 value, u32 lane) { return (u32)__nvvm_shfl_sync_idx_i32(ALL_LANES, (i32)value, (i32)lane, 31); }
+DEVICE float from_lane(float value, u32 lane) { return __builtin_bit_cast(float, from_lane(__builtin_bit_cast(u32, value), lane)); }
+// What a lane below has; undefined in the lowest ones.
+DEVICE u32 from_lower_lane(u32 value, u32 distance) { return (u32)__nvvm_shfl_sync_up_i32(ALL_LANES, (i32)value, (i32)distance, 0); }
+DEVICE float from_partner_lane(float value, u32 mask) {
+    return __builtin_bit_cast(float, __nvvm_shfl_sync_bfly_i32(ALL_LANES, __builtin_bit_cast(i32, value), (i32)mask, 31));
+}
 // True in all threads where it is in one.
 DEVICE bool any_of_block(bool mine) {
     u32 any;
@@ -56,6 +70,16 @@ DEVICE void st_release_sys(u64* p, u64 v) { asm volatile("st.release.sys.global.
 DEVICE u64 ld_acquire_sys(const u64* p) { u64 v; asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory"); return v; }
 DEVICE void st_relaxed_sys(u64* p, u64 v) { asm volatile("st.relaxed.sys.global.u64 [%0], %1;" :: "l"(p), "l"(v) : "memory"); }
 DEVICE u64 ld_relaxed_sys(const u64* p) { u64 v; asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory"); return v; }
+DEVICE void st_release_sys(u32* p, u32 v) { asm volatile("st.release.sys.global.u32 [%0], %1;" :: "l"(p), "r"(v) : "memory"); }
+DEVICE u32 ld_acquire_sys(const u32* p) { u32 v; asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); return v; }
+DEVICE void st_relaxed_sys(u32* p, u32 v) { asm volatile("st.relaxed.sys.global.u32 [%0], %1;" :: "l"(p), "r"(v) : "memory"); }
+DEVICE u32 ld_relaxed_sys(const u32* p) { u32 v; asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); return v; }
+DEVICE void fence_sys() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+DEVICE u32 compare_and_swap_sys(u32* p, u32 expected, u32 v) {
+    u32 old;
+    asm volatile("atom.acq_rel.sys.global.cas.b32 %0, [%1], %2, %3;" : "=r"(old) : "l"(p), "r"(expected), "r"(v) : "memory");
+    return old;
+}
 DEVICE void st_relaxed_gpu(u64* p, u64 v) { asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" :: "l"(p), "l"(v) : "memory"); }
 DEVICE u64 ld_relaxed_gpu(const u64* p) { u64 v; asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory"); return v; }
 // These two return what was there before. The first counts from 0 to most, and then from 0 again.
@@ -66,9 +90,26 @@ DEVICE u64 compare_and_swap_gpu(u64* p, u64 expected, u64 v) {
     return old;
 }
 
-// ---- plain memory, 16 bytes at a time
+// ---- plain memory, 16 bytes at a time; and what is read once, or was written by others, past the first cache
 
 DEVICE void st_16(void* p, uint4 v) { asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" :: "l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory"); }
+
+DEVICE i32 ld_others(const i32* p) { i32 v; asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); return v; }
+
+// ---- arithmetic that the compiler must not contract, each rounded by itself
+
+DEVICE float add(float a, float b) { float r; asm("add.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
+DEVICE float multiply(float a, float b) { float r; asm("mul.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
+
+// ---- shared memory in the threads' view
+
+DEVICE void add_shared(u32 address, u32 v) { asm volatile("red.shared.add.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
+DEVICE void min_shared(u32 address, u32 v) { asm volatile("red.shared.min.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
+DEVICE uint4 ld_shared_16(u32 address) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
+    return v;
+}
 
 // ---- shared memory as the copy engine addresses it
 

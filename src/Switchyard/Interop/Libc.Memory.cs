@@ -5,6 +5,7 @@ namespace Switchyard.Interop;
 
 internal static unsafe partial class Libc
 {
+    public const int EIO = 5;
     public const int ENOMEM = 12;
     public const uint MFD_CLOEXEC = 1;
     public const uint MFD_ALLOW_SEALING = 2;

@@ -106,6 +106,9 @@ internal sealed class RoutingPlan
     /// <summary>By rank: the rows that it shows to combine.</summary>
     public long[] SummedRows => IsPreReduced ? TotalTokens : TotalRows;
 
+    /// <summary>What a device's engine keeps of the plan there; it stays with the plan from call to call.</summary>
+    public object? OnDevice { get; set; }
+
     /// <summary>Takes the plan for a dispatch of so many tokens.</summary>
     public void Begin(in DispatchOptions options, int tokens)
     {

@@ -206,8 +206,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         for (int peer = 0; peer < _arenas.Ranks; peer++)
         {
             if (_heard[peer].NeededBytes == 0) continue;
-            throw new CapacityException(peer, _heard[peer].NeededBytes, _heard[peer].AvailableBytes, "bytes",
-                "Dispose results, write results into Dispatched.ResultRows, or raise ExpertBufferOptions.MemoryBudget.", site);
+            throw Refusals.NoBytes(peer, _heard[peer].NeededBytes, _heard[peer].AvailableBytes, site);
         }
     }
 
@@ -216,11 +215,7 @@ internal sealed unsafe class HostProtocol : IPeerWatcher, IDisposable
         for (int peer = 0; peer < _arenas.Ranks; peer++)
         {
             if (plan.TotalRows[peer] <= _heard[peer].RegionRows) continue;
-            bool isWholeCapacity = _heard[peer].RegionRows >= _receiveCapacity;
-            string remedy = isWholeCapacity
-                ? $"That is all of ExpertBufferOptions.ReceiveCapacity ({_receiveCapacity}): raise it, or balance the experts' load."
-                : "Its memory is taken by earlier results: dispose them, or raise ExpertBufferOptions.MemoryBudget.";
-            throw new CapacityException(peer, plan.TotalRows[peer], _heard[peer].RegionRows, "rows", remedy, site);
+            throw Refusals.NoRows(peer, plan.TotalRows[peer], _heard[peer].RegionRows, _receiveCapacity, site);
         }
     }
 

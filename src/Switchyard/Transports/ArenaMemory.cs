@@ -7,13 +7,19 @@ internal abstract class ArenaMemory
 {
     private int _holders = 1;
 
-    /// <summary>The first byte, aligned to a page. Valid while the caller holds a reference.</summary>
+    /// <summary>The first byte, aligned to a page; of a device's memory only for kernels. Valid while the caller holds a reference.</summary>
     public abstract nint Address { get; }
 
     public abstract long Bytes { get; }
 
     /// <summary>A descriptor by which another process maps the same memory; owned by this object.</summary>
     public abstract SafeFileHandle Descriptor { get; }
+
+    /// <summary>Reads bytes, wherever the memory is. Not for hot paths.</summary>
+    public abstract void Read(long offset, Span<byte> bytes);
+
+    /// <summary>Writes bytes, wherever the memory is. Not for hot paths.</summary>
+    public abstract void Write(long offset, ReadOnlySpan<byte> bytes);
 
     public void AddHolder()
     {

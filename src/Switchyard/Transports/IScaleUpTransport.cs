@@ -17,7 +17,19 @@ internal interface IScaleUpTransport
     ArenaMemory Allocate(long bytes);
 
     /// <summary>Maps what a peer allocated.</summary>
-    ArenaMemory Map(ArenaExport export);
+    /// <param name="export">What it shared.</param>
+    /// <param name="place">Its <see cref="Place"/>.</param>
+    ArenaMemory Map(ArenaExport export, ReadOnlySpan<byte> place);
+
+    /// <summary>On what this rank's calls run, as its peers are told.</summary>
+    byte[] Place { get; }
+
+    /// <summary>Whether two ranks' calls run on the same: then each gets a part of it.</summary>
+    bool Shares(ReadOnlySpan<byte> place, ReadOnlySpan<byte> other);
+
+    /// <summary>Checks that this rank can reach the memory of all others.</summary>
+    /// <exception cref="TransportException">It cannot; names all it cannot reach.</exception>
+    void RequireReach(byte[][] places);
 
     /// <summary>An engine for one buffer. It holds a reference to each arena until disposed.</summary>
     IScaleUpEngine CreateEngine(EngineSetup setup);
@@ -28,7 +40,7 @@ internal interface IScaleUpTransport
 /// <param name="Layout">Where things lie in every arena.</param>
 /// <param name="Arenas">All ranks' arenas, mapped, by rank.</param>
 /// <param name="Options">What the buffer was made with.</param>
-/// <param name="Neighbours">The ranks that share processors with this one, itself included.</param>
+/// <param name="Neighbours">The ranks that share processors, or a device, with this one, itself included.</param>
 internal sealed record EngineSetup(GroupChannel Channel, ArenaLayout Layout, ArenaMemory[] Arenas, ExpertBufferOptions Options, int Neighbours);
 
 /// <summary>

@@ -1,0 +1,240 @@
+using System.Diagnostics;
+using Switchyard.Arena;
+using Switchyard.Cuda.Driver;
+using Switchyard.Cuda.Kernels;
+using Switchyard.Planning;
+using Switchyard.Protocol;
+using Switchyard.Transports;
+
+namespace Switchyard.Cuda.Engine;
+
+internal sealed unsafe partial class CudaEngine
+{
+    /// <summary>How often a wait on the host looks whether the device has failed.</summary>
+    private static readonly long _lookTicks = Stopwatch.Frequency / 1000;
+
+    public void RequireReachable(ReadOnlyTensorView tensor, string name, long rowBytes)
+    {
+        if (tensor.IsAbsent || tensor.Length == 0) return;
+        nint address = tensor.Address;
+        PointerInfo memory = PointerInfo.Of(_runtime.Context, address);
+        if (memory.Kind != PointerKind.Device || memory.Device != _runtime.Device.Ordinal)
+        {
+            string where = memory.Kind == PointerKind.Device ? $"on device {memory.Device}" : "not in device memory";
+            throw new ArgumentException($"{name} is {where}; this rank's backend takes memory of device {_runtime.Device.Ordinal}.", name);
+        }
+        int size = tensor.Element.SizeInBytes();
+        long stride = tensor.Rows > 1 ? tensor.RowStride * size : rowBytes;
+        long alignment = rowBytes > 0 ? DeviceRows.Alignment : size;
+        if (((address | stride | rowBytes) & (alignment - 1)) != 0)
+        {
+            throw new ArgumentException(
+                $"{name} lies at 0x{address:x} with rows of {rowBytes} bytes, {stride} apart: all three must be multiples of {alignment}.", name);
+        }
+    }
+
+    public void Enter(in DeviceOptions device)
+    {
+        if (device.Stream is null && device.Overlap)
+            throw new ArgumentException("DeviceOptions.Overlap is set without DeviceOptions.Stream: name the stream that the call is to run beside.", nameof(device));
+        _blocks = device.Multiprocessors == 0 ? _defaultBlocks : BlocksOf(device.Multiprocessors, "DeviceOptions.Multiprocessors");
+        _device = device;
+        _awaitsReaders = false;
+        CudaStream? callers = device.Stream is { } handle ? CudaStream.Borrow(_runtime.Context, handle) : null;
+        _current = callers is null || device.Overlap ? _stream : callers;
+        _isCapturing = callers is { IsCapturing: true };
+        if (device.Overlap && device.WaitEvent == 0)
+        {
+            _callersWork.Record(callers!);
+            _current.WaitFor(_callersWork);
+        }
+        if (device.WaitEvent != 0) _current.WaitFor(device.WaitEvent);
+        // Calls of a buffer follow each other, whatever streams they are on. A graph runs when its owner says.
+        if (_lastStream != _current.Handle && !_isCapturing) _current.WaitFor(_lastDone);
+        if (_isCapturing) _awaitsReaders = true;
+    }
+
+    public void Count(RoutingPlan plan, ReadOnlyTensorView topkIndices)
+    {
+        if (_isCapturing && !plan.IsFixedShape)
+        {
+            throw new InvalidOperationException(
+                "The stream is being captured into a graph, but this dispatch waits on the host for its counts: set DispatchOptions.FixedShape, whose counts stay on the device.");
+        }
+        var memory = (DevicePlan)(plan.OnDevice ??= _plans.Take());
+        if (plan.IsPreReduced) _plans.AddGroups(memory, (long)_receiveCapacity * _layout.TopK);
+    }
+
+    public void Dispatch(in DispatchCall call)
+    {
+        RoutingPlan plan = call.Plan;
+        Announcement announcement = call.Announcement;
+        RowFormat format = announcement.Signature.Format;
+        _site = new CallSite(announcement.Signature.Operation, CallPhase.AwaitAnnouncement, announcement.Epoch);
+        bool tells = !call.IsCached && !plan.IsFixedShape;
+        var memory = (DevicePlan)plan.OnDevice!;
+        var args = new DispatchArgs
+        {
+            Exchange = _exchange,
+            Mine = announcement,
+            Rows = call.Rows.Address,
+            RowStride = call.Rows.StrideBytes,
+            Scales = call.Scales.Address,
+            ScaleStride = call.Scales.StrideBytes,
+            Indices = call.IsCached ? 0 : call.TopkIndices == 0 ? _places : call.TopkIndices,
+            Weights = (nint)call.TopkWeights,
+            Plan = memory.Totals,
+            Sent = memory.Sent,
+            Summed = SummedOf(plan),
+            Groups = memory.Groups?.Address ?? 0,
+            Places = _places,
+            ExpertsOf = _expertsOf,
+            FirstExpert = _firstExpert,
+            BlockCounts = _blockCounts,
+            Load = _loadAddress,
+            ToldPlan = _pinned.DeviceAddress + ((nint)_told - _pinned.Handle),
+            Tell = tells ? ++_lastTold : 0,
+            ReceiveCapacity = _receiveCapacity,
+            Tokens = (uint)plan.Tokens,
+            IndicesAreWide = call.IndexElement == ElementType.Int64 ? 1u : 0u,
+            RowBytes = (uint)format.RowBytes,
+            ScaleBytes = (uint)format.ScaleBytes,
+            ScaleSize = format.ScaleBytes == 0 ? 0 : (uint)format.ScaleElement.SizeInBytes(),
+            AwaitsReaders = _awaitsReaders ? 1u : 0u,
+            ZeroPadding = plan.Options.ZeroPadding ? 1u : 0u,
+        };
+        _kernels.Dispatch.Enqueue(_current, ref args, Math.Max(_blocks, DispatchKernel.LeastBlocks(plan.Tokens)));
+        Recorded();
+        if (tells)
+        {
+            AwaitTold(_lastTold);
+            TakeTotals(plan);
+        }
+        else if (!call.IsCached)
+        {
+            // As many as can come: what does come, the device knows.
+            plan.TotalRows[_channel.Rank] = plan.TotalTokens[_channel.Rank] = plan.MostRows(_channel.Rank);
+        }
+        AwaitDoneIfAsked();
+    }
+
+    public void CopyResults(in OfferCall call)
+    {
+        BeforeWriting();
+        long rows = call.Plan.ResultRows(_channel.Rank);
+        var source = new DeviceRows(call.Results.Address, rows, call.Results.StrideBytes, (int)_layout.RowBytes);
+        _kernels.CopyRows.Enqueue(_current, source, new DeviceRows((nint)call.Destination, rows, (int)_layout.RowBytes), _blocks);
+    }
+
+    public void SumGroups(in OfferCall call)
+    {
+        BeforeWriting();
+        RoutingPlan plan = call.Plan;
+        var args = new SumArgs
+        {
+            Exchange = _exchange,
+            Results = call.Results.Address,
+            ResultStride = call.Results.StrideBytes,
+            Sums = (nint)call.Destination,
+            Groups = ((DevicePlan)plan.OnDevice!).Groups!.Address,
+            Plan = ((DevicePlan)plan.OnDevice!).Totals,
+            RowBytes = (uint)_layout.RowBytes,
+        };
+        _combine.Enqueue(_current, args, _blocks);
+    }
+
+    public void CopyWeights(nint source, nint destination, long bytes)
+    {
+        BeforeWriting();
+        _current.Copy(destination, source, bytes);
+    }
+
+    public void Combine(in CombineCall call)
+    {
+        RoutingPlan plan = call.Plan;
+        var memory = (DevicePlan)plan.OnDevice!;
+        _site = new CallSite(Operation.Combine, CallPhase.AwaitAnnouncement, call.Announcement.Epoch);
+        var args = new CombineArgs
+        {
+            Exchange = _exchange,
+            Mine = call.Announcement,
+            Output = call.Output.Address,
+            OutputStride = call.Output.StrideBytes,
+            ChoiceWeights = (nint)call.ChoiceWeights,
+            ReducedWeights = (nint)call.ReducedWeights,
+            Plan = memory.Totals,
+            Sent = memory.Sent,
+            Summed = SummedOf(plan),
+            Tokens = (uint)plan.Tokens,
+            RowBytes = (uint)_layout.RowBytes,
+        };
+        (args.Biases[0], args.BiasStrides[0]) = (call.Bias.Address, call.Bias.StrideBytes);
+        (args.Biases[1], args.BiasStrides[1]) = (call.SecondBias.Address, call.SecondBias.StrideBytes);
+        _combine.Enqueue(_current, args, _blocks);
+        Recorded();
+        AwaitDoneIfAsked();
+    }
+
+    private static nint SummedOf(RoutingPlan plan) => plan.IsPreReduced ? ((DevicePlan)plan.OnDevice!).ByRank : ((DevicePlan)plan.OnDevice!).Sent;
+
+    /// <summary>What a graph writes, its last run's readers may still read.</summary>
+    private void BeforeWriting()
+    {
+        if (_isCapturing) _kernels.Control.AwaitDone(_current, _exchange);
+    }
+
+    /// <summary>The call is enqueued: notes where it ends.</summary>
+    private void Recorded()
+    {
+        if (_device.SignalEvent != 0) _current.Signal(_device.SignalEvent);
+        if (_isCapturing) return;
+        _lastDone.Record(_current);
+        _lastStream = _current.Handle;
+    }
+
+    /// <summary>Waits for the counts, which come before the rows.</summary>
+    private void AwaitTold(ulong call)
+    {
+        long looked = Stopwatch.GetTimestamp();
+        while (Volatile.Read(ref _control->Told) != call)
+        {
+            if (FaultSeen(_site) is { } fault) throw fault;
+            Thread.SpinWait(16);
+            if (Stopwatch.GetTimestamp() - looked < _lookTicks) continue;
+            // An error of the device comes out here; and a kernel that has ended has told, or failed.
+            if (_lastDone.IsDone && Volatile.Read(ref _control->Told) != call)
+                throw FaultSeen(_site) ?? throw new ProtocolException(_channel.Rank, $"its {_site} ended on the device without its counts.");
+            looked = Stopwatch.GetTimestamp();
+            Thread.Yield();
+        }
+        ThrowIfRefused(_site);
+    }
+
+    private void AwaitDoneIfAsked()
+    {
+        if (_device.Stream is not null) return;
+        long start = Stopwatch.GetTimestamp();
+        while (!_lastDone.IsDone)
+        {
+            if (Stopwatch.GetTimestamp() - start < _lookTicks) Thread.SpinWait(16);
+            else Thread.Sleep(0);
+        }
+        if (FaultSeen(_site) is { } fault) throw fault;
+        ThrowIfRefused(_site);
+    }
+
+    private void TakeTotals(RoutingPlan plan)
+    {
+        for (int rank = 0; rank < _layout.Ranks; rank++)
+        {
+            plan.TotalRows[rank] = _told->Rows[rank];
+            plan.TotalTokens[rank] = _told->Tokens[rank];
+            plan.SentTo[rank] = _told->SentTo[rank];
+            plan.ReceivedFrom[rank] = _told->ReceivedFrom[rank];
+            plan.TokensFrom[rank] = _told->TokensFrom[rank];
+        }
+        var numbers = new ReadOnlySpan<int>(_told + 1, (2 * _load.Length) + 1);
+        numbers[.._load.Length].CopyTo(plan.TokensPerExpert);
+        numbers[_load.Length..].CopyTo(plan.ExpertOffsets);
+    }
+}

@@ -1,0 +1,270 @@
+using System.Diagnostics;
+using Switchyard.Arena;
+using Switchyard.Cuda.Driver;
+using Switchyard.Cuda.Kernels;
+using Switchyard.Planning;
+using Switchyard.Protocol;
+using Switchyard.Rendezvous;
+using Switchyard.Topology;
+using Switchyard.Transports;
+
+namespace Switchyard.Cuda.Engine;
+
+/// <summary>
+/// Enqueues the calls of one buffer. Everything that ranks tell each other lies in device memory and is read there when a kernel runs; so are the
+/// numbers of calls, and a call that is captured into a graph is a new one at each run.
+/// </summary>
+internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
+{
+    /// <summary>On a device of its own: as many as keep an NVLink full.</summary>
+    private const int DefaultMultiprocessors = 24;
+
+    /// <summary>On a shared device more than these add nothing.</summary>
+    private const int DefaultSharedMultiprocessors = 16;
+
+    private readonly GroupChannel _channel;
+    private readonly CudaRuntime _runtime;
+    private readonly KernelSet _kernels;
+    private readonly CombineKernel _combine;
+    private readonly ArenaLayout _layout;
+    private readonly ArenaMemory[] _arenas;
+    private readonly ExpertPlacement _placement;
+    private readonly DeviceMemory _private;
+    private readonly DevicePlans _plans;
+    private readonly PinnedMemory _pinned;
+    private readonly Control* _control;
+    private readonly PlanTotals* _told;
+    private readonly CudaStream _stream;
+    private readonly CudaEvent _lastDone;
+    private readonly CudaEvent _callersWork;
+    private readonly long[] _load;
+    private readonly int _receiveCapacity;
+    private readonly int _mostBlocks;
+    private readonly int _defaultBlocks;
+    private readonly nint _blockCounts;
+    private readonly nint _loadAddress;
+    private readonly nint _places;
+    private readonly nint _expertsOf;
+    private readonly nint _firstExpert;
+    private ExchangeArgs _exchange;
+    private FaultRecord? _ownFault;
+    private CudaStream _current;
+    private DeviceOptions _device;
+    private nint _lastStream;
+    private CallSite _site;
+    private int _blocks;
+    private bool _isCapturing;
+    private bool _awaitsReaders;
+    private ulong _lastTold;
+
+    public CudaEngine(EngineSetup setup, CudaRuntime runtime)
+    {
+        _channel = setup.Channel;
+        _runtime = runtime;
+        _kernels = runtime.Kernels;
+        _layout = setup.Layout;
+        _combine = _kernels.Combine(_layout.Element);
+        _arenas = setup.Arenas;
+        foreach (ArenaMemory arena in _arenas) arena.AddHolder();
+        _placement = setup.Options.PlacementFor(_channel.Size);
+        _receiveCapacity = setup.Options.ReceiveCapacityFor(_channel.Size);
+        _mostBlocks = runtime.Multiprocessors / setup.Neighbours;
+        _defaultBlocks = BlocksOf(setup.Options.Multiprocessors ?? DefaultBlocks(setup.Neighbours), nameof(ExpertBufferOptions.Multiprocessors));
+        int locals = _placement.ExpertsOf(_channel.Rank).Length;
+        _load = new long[locals];
+
+        // State, counts by block, load, and the tables that say where experts are.
+        int experts = _layout.Experts;
+        long countsAt = DeviceState.Bytes, loadAt = Line(countsAt + ((long)_mostBlocks * (_layout.Ranks + experts + 1) * sizeof(int)));
+        long placesAt = Line(loadAt + (locals * sizeof(long))), expertsAt = Line(placesAt + (experts * sizeof(int))), firstAt = Line(expertsAt + (experts * sizeof(int)));
+        long exchangeAt = Line(firstAt + ((_layout.Ranks + 1) * sizeof(int)));
+        _private = new DeviceMemory(runtime, exchangeAt + sizeof(ExchangeArgs));
+        runtime.FillNow(_private.Address, 0, _private.Bytes);
+        _blockCounts = _private.Address + (nint)countsAt;
+        _loadAddress = _private.Address + (nint)loadAt;
+        _places = Write(placesAt, [.. Enumerable.Range(0, experts).Select(expert => (_placement.RankOf(expert) << 16) | _placement.LocalIndexOf(expert))]);
+        _expertsOf = Write(expertsAt, [.. Enumerable.Range(0, _layout.Ranks).SelectMany(rank => _placement.ExpertsOf(rank).ToArray())]);
+        int[] first = new int[_layout.Ranks + 1];
+        for (int rank = 0; rank < _layout.Ranks; rank++) first[rank + 1] = first[rank] + _placement.ExpertsOf(rank).Length;
+        _firstExpert = Write(firstAt, first);
+
+        _plans = new DevicePlans(runtime, setup.Options.MaxTokensPerRank * _layout.TopK, locals);
+        int toldAt = (int)Line(Control.Bytes);
+        _pinned = PinnedMemory.Allocate(runtime.Context, toldAt + PlanTotals.BytesFor(locals));
+        _control = (Control*)_pinned.Handle;
+        _told = (PlanTotals*)(_pinned.Handle + toldAt);
+        _stream = _current = CudaStream.Create(runtime.Context);
+        _lastStream = _stream.Handle;
+        _lastDone = CudaEvent.Create(runtime.Context);
+        _callersWork = CudaEvent.Create(runtime.Context);
+        _exchange = Exchange(_private.Address + (nint)exchangeAt);
+        fixed (ExchangeArgs* exchange = &_exchange) runtime.CopyNow(_exchange.Self, (nint)exchange, sizeof(ExchangeArgs));
+        _channel.AddWatcher(this);
+    }
+
+    public TimeSpan Deadline
+    {
+        get => TimeSpan.FromTicks((long)(Volatile.Read(ref _control->DeadlineNs) / TimeSpan.NanosecondsPerTick));
+        set => Volatile.Write(ref _control->DeadlineNs, (ulong)value.Ticks * TimeSpan.NanosecondsPerTick);
+    }
+
+    /// <summary>Waits for the calls that were enqueued.</summary>
+    public ReadOnlySpan<long> CumulativeTokensPerExpert
+    {
+        get
+        {
+            _current.Synchronize();
+            fixed (long* load = _load) _runtime.CopyNow((nint)load, _loadAddress, _load.Length * sizeof(long));
+            return _load;
+        }
+    }
+
+    public TimeSpan WaitedFor(int peer) => TimeSpan.FromTicks((long)(Volatile.Read(ref _control->WaitedNs[peer]) / TimeSpan.NanosecondsPerTick));
+
+    public void OnPeerGone(PeerInfo peer, PeerState state, string cause)
+    {
+        if (state == PeerState.Lost)
+        {
+            _ownFault ??= new FaultRecord { Kind = FaultKind.PeerLost, Culprit = peer.Rank, Reporter = _channel.Rank };
+            Volatile.Write(ref _control->Abort, 1);
+        }
+        else
+        {
+            Interlocked.Or(ref _control->Left, 1UL << peer.Rank);
+        }
+    }
+
+    public void ThrowIfBroken()
+    {
+        if (FaultSeen(default) is { } fault) throw fault;
+        ThrowIfRefused(default);
+    }
+
+    public void AwaitDone(long epoch, CallSite site)
+    {
+        // A dispatch waits itself, before it tells others that they may write.
+        if (site.Operation is Operation.Dispatch or Operation.CachedDispatch) _awaitsReaders = true;
+        else _kernels.Control.AwaitDone(_current, _exchange);
+    }
+
+    /// <summary>Never waits: where kernels still run, what they use is given back when they are done.</summary>
+    public void Dispose()
+    {
+        _channel.RemoveWatcher(this);
+        try
+        {
+            if (_ownFault is null) _kernels.Control.Close(_current, _exchange);
+            if (!_current.IsIdle)
+            {
+                ThreadPool.UnsafeQueueUserWorkItem(static engine => engine.Drain(), this, preferLocal: false);
+                return;
+            }
+        }
+        catch (CudaException)
+        {
+            // The context is broken: nothing runs in it any more.
+        }
+        Release();
+    }
+
+    private void Drain()
+    {
+        try
+        {
+            _current.Synchronize();
+        }
+        catch (CudaException)
+        {
+            // As above.
+        }
+        Release();
+    }
+
+    private void Release()
+    {
+        _lastDone.Dispose();
+        _callersWork.Dispose();
+        _stream.Dispose();
+        _plans.Dispose();
+        _private.Dispose();
+        _pinned.Dispose();
+        foreach (ArenaMemory arena in _arenas) arena.Release();
+    }
+
+    /// <summary>The fault that broke this buffer, found by a kernel of any rank or by this rank's control plane.</summary>
+    private SwitchyardException? FaultSeen(CallSite site)
+    {
+        if (Volatile.Read(ref _control->Faulted) != 0)
+        {
+            SwitchyardException fault = _control->Fault.ToException(_channel);
+            if (fault is PeerLostException or PeerTimeoutException) _channel.NoteFault(_control->Fault.Culprit, fault.Message);
+            return fault;
+        }
+        if (_ownFault is not { } own) return null;
+        if (_channel.IsFenced) return new FencedException(_channel.Generation + 1, site);
+        return (own with { Operation = site.Operation, Phase = site.Phase, Epoch = site.Epoch }).ToException(_channel);
+    }
+
+    private void ThrowIfRefused(CallSite site)
+    {
+        DeviceRefusal why = (DeviceRefusal)Volatile.Read(ref *(ulong*)&_control->Refusal);
+        if (why == DeviceRefusal.None) return;
+        var at = site.Operation == Operation.None ? new CallSite((Operation)_control->RefusedOperation, CallPhase.AwaitAnnouncement, 0) : site;
+        int rank = (int)_control->RefusedRank;
+        long needed = _control->RefusedNeeded, available = _control->RefusedAvailable;
+        Volatile.Write(ref *(ulong*)&_control->Refusal, 0);
+        throw why switch
+        {
+            DeviceRefusal.NoBytes => Refusals.NoBytes(rank, needed, available, at),
+            DeviceRefusal.NoRows => Refusals.NoRows(rank, needed, available, _receiveCapacity, at),
+            _ => new RoutingException(rank, (int)needed, available, _layout.Experts, at),
+        };
+    }
+
+    private int DefaultBlocks(int neighbours) =>
+        neighbours == 1 ? Math.Min(DefaultMultiprocessors, _mostBlocks) : Math.Clamp(_mostBlocks, 1, DefaultSharedMultiprocessors);
+
+    /// <summary>Blocks that wait for each other must run at once, each on a multiprocessor.</summary>
+    private int BlocksOf(int multiprocessors, string option)
+    {
+        if (multiprocessors >= 1 && multiprocessors <= _mostBlocks) return multiprocessors;
+        throw new ArgumentOutOfRangeException(option, multiprocessors,
+            $"{option} must be 1 to {_mostBlocks}: device {_runtime.Device.Ordinal} has {_runtime.Multiprocessors} multiprocessors, and the kernels of all ranks on it, which wait for each other, must run there at once.");
+    }
+
+    private ExchangeArgs Exchange(nint self)
+    {
+        var exchange = new ExchangeArgs
+        {
+            State = _private.Address,
+            Control = _pinned.DeviceAddress,
+            Self = self,
+            AbortAt = _layout.AbortOffset,
+            FaultsAt = _layout.FaultsOffset,
+            ArrivalsAt = _layout.ArrivalsOffset,
+            DoneAt = _layout.DoneOffset,
+            ClosedAt = _layout.ClosedOffset,
+            RingAt = _layout.RingOffset,
+            PoolAt = _layout.PoolOffset,
+            TotalBytes = _layout.TotalBytes,
+            EntryBytes = (uint)_layout.EntryBytes,
+            RankCountsAt = (uint)_layout.RankCountsOffset,
+            ExpertCountsAt = (uint)_layout.ExpertCountsOffset,
+            Rank = (uint)_channel.Rank,
+            Ranks = (uint)_layout.Ranks,
+            Experts = (uint)_layout.Experts,
+            TopK = (uint)_layout.TopK,
+        };
+        for (int rank = 0; rank < _arenas.Length; rank++) exchange.Arenas[rank] = _arenas[rank].Address;
+        return exchange;
+    }
+
+    private nint Write(long offset, int[] values)
+    {
+        nint target = _private.Address + (nint)offset;
+        fixed (int* source = values) _runtime.CopyNow(target, (nint)source, values.Length * sizeof(int));
+        return target;
+    }
+
+    private static long Line(long bytes) => ArenaLayout.AlignUp(bytes, ArenaLayout.LineBytes);
+}

@@ -1,0 +1,69 @@
+using Switchyard.Cuda.Driver;
+using Switchyard.Interop;
+using Switchyard.Transports;
+
+namespace Switchyard.Cuda.Engine;
+
+/// <summary>Arenas in the memory of devices that can access each other.</summary>
+internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
+{
+    private const int OutOfMemory = 2; // CUDA_ERROR_OUT_OF_MEMORY
+    private readonly Lazy<CudaRuntime> _runtime = new(() => CudaRuntime.Of(ordinal));
+
+    private CudaRuntime Runtime => _runtime.Value;
+
+    public byte[] Place => Runtime.Device.Uuid.ToByteArray();
+
+    /// <summary>What lacks is told when it is taken: a device's memory does not kill who asks for too much.</summary>
+    public void RequireRoom(long bytes, int arenas)
+    {
+    }
+
+    public bool Shares(ReadOnlySpan<byte> place, ReadOnlySpan<byte> other) => place.SequenceEqual(other);
+
+    public void RequireReach(byte[][] places)
+    {
+        var missing = new List<string>();
+        for (int rank = 0; rank < places.Length; rank++)
+        {
+            if (Visible(places[rank]) is not { } device) missing.Add($"the device of rank {rank} ({new Guid(places[rank])}) is not visible here (CUDA_VISIBLE_DEVICES)");
+            else if (!Runtime.Device.CanAccess(device)) missing.Add($"device {Runtime.Device.Ordinal} has no direct link to device {device.Ordinal}, that of rank {rank}");
+        }
+        if (missing.Count > 0) throw new TransportException(nameof(CudaDevice.CanAccess), 0, $"Arenas cannot be reached: {string.Join("; ", missing)}.");
+    }
+
+    public ArenaMemory Allocate(long bytes) => Guarded(() =>
+    {
+        var arena = new CudaArena(Runtime, PhysicalMemory.Create(Runtime.Device, bytes), bytes);
+        arena.Clear();
+        return arena;
+    });
+
+    public ArenaMemory Map(ArenaExport export, ReadOnlySpan<byte> place)
+    {
+        if (export.InProcess is CudaArena memory) return Guarded(() => memory.For(Runtime));
+        CudaDevice device = Visible(place)!;
+        return Guarded(() => new CudaArena(Runtime, PhysicalMemory.Import(export.Descriptor!, device, PhysicalMemory.RoundUp(device, export.Bytes)), export.Bytes));
+    }
+
+    public IScaleUpEngine CreateEngine(EngineSetup setup) => new CudaEngine(setup, Runtime);
+
+    private static CudaDevice? Visible(ReadOnlySpan<byte> place)
+    {
+        var uuid = new Guid(place);
+        return Enumerable.Range(0, CudaDevice.Count).Select(CudaDevice.Get).FirstOrDefault(device => device.Uuid == uuid);
+    }
+
+    /// <summary>What fails here, all ranks must come to know.</summary>
+    private static CudaArena Guarded(Func<CudaArena> step)
+    {
+        try
+        {
+            return step();
+        }
+        catch (CudaException failure)
+        {
+            throw new TransportException(failure.Call, failure.Code == OutOfMemory ? Libc.ENOMEM : Libc.EIO, $"{failure.Message} Lower ExpertBufferOptions.MemoryBudget if the device has not that much.");
+        }
+    }
+}

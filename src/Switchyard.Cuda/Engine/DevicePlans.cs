@@ -1,0 +1,82 @@
+using Switchyard.Arena;
+using Switchyard.Cuda.Driver;
+using Switchyard.Cuda.Kernels;
+
+namespace Switchyard.Cuda.Engine;
+
+/// <summary>Where a plan lies in device memory.</summary>
+/// <param name="Totals">Its <see cref="PlanTotals"/> and the numbers of local experts.</param>
+/// <param name="Sent">An entry of 8 bytes for each choice of each token.</param>
+/// <param name="ByRank">The same by rank, for plans whose rows are pre-reduced.</param>
+internal sealed record DevicePlan(nint Totals, nint Sent, nint ByRank)
+{
+    /// <summary>Room for this rank's groups of rows to sum, once it was needed.</summary>
+    public DeviceMemory? Groups { get; set; }
+}
+
+/// <summary>Device memory for plans, taken many at a time: to take memory may wait for kernels that run.</summary>
+internal sealed class DevicePlans(CudaRuntime runtime, int maxChoices, int localExperts) : IDisposable
+{
+    private const int EntryBytes = 8;
+    private const int First = 8;
+    private readonly long _totalsBytes = ArenaLayout.AlignUp(PlanTotals.BytesFor(localExperts), 256);
+    private readonly long _entriesBytes = ArenaLayout.AlignUp((long)maxChoices * EntryBytes, 256);
+    private readonly List<DeviceMemory> _chunks = [];
+    private int _made;
+    private readonly Stack<DevicePlan> _free = new();
+
+    /// <summary>A plan's place, which stays that plan's. Each chunk doubles what there is.</summary>
+    public DevicePlan Take()
+    {
+        if (_free.Count == 0) Add(_made == 0 ? First : _made);
+        return _free.Pop();
+    }
+
+    public void AddGroups(DevicePlan plan, long numbers)
+    {
+        if (plan.Groups is not null) return;
+        plan.Groups = new DeviceMemory(runtime, numbers * sizeof(int));
+        _chunks.Add(plan.Groups);
+    }
+
+    public void Dispose()
+    {
+        foreach (DeviceMemory chunk in _chunks) chunk.Dispose();
+    }
+
+    private void Add(int plans)
+    {
+        long bytes = _totalsBytes + (2 * _entriesBytes);
+        var chunk = new DeviceMemory(runtime, plans * bytes);
+        _chunks.Add(chunk);
+        _made += plans;
+        for (int plan = plans - 1; plan >= 0; plan--)
+        {
+            nint start = chunk.Address + (nint)(plan * bytes);
+            _free.Push(new DevicePlan(start, start + (nint)_totalsBytes, start + (nint)(_totalsBytes + _entriesBytes)));
+        }
+    }
+}
+
+/// <summary>Memory of a device that no other rank reaches.</summary>
+internal sealed class DeviceMemory : IDisposable
+{
+    private readonly PhysicalMemory _memory;
+    private readonly MappedMemory _mapped;
+
+    public DeviceMemory(CudaRuntime runtime, long bytes)
+    {
+        _memory = PhysicalMemory.Create(runtime.Device, bytes);
+        _mapped = MappedMemory.Map(_memory, runtime.Device);
+    }
+
+    public nint Address => _mapped.Handle;
+
+    public long Bytes => _mapped.Bytes;
+
+    public void Dispose()
+    {
+        _mapped.Dispose();
+        _memory.Dispose();
+    }
+}

@@ -1,0 +1,86 @@
+using System.Runtime.InteropServices;
+using Switchyard.Cuda.Driver;
+using Switchyard.Protocol;
+
+namespace Switchyard.Cuda.Kernels;
+
+/// <summary>
+/// dispatch.cu: a whole dispatch of one rank. Its blocks wait for those of the other ranks, so all of them must fit on their devices together:
+/// each takes a multiprocessor for itself.
+/// </summary>
+internal sealed class DispatchKernel
+{
+    public const string Name = "dispatch";
+
+    private const int Threads = 512;
+    private const int Warps = Threads / 32;
+    private const int Stages = 2;
+    private const int RingOffset = 256;
+    private const int MaxMovers = 12; // the others keep the books; 8 bytes for each stage of theirs fit before the rings
+    private const int MaxPieceBytes = 14336; // 7 warps of two stages fill the shared memory of a Hopper block
+    private const int MaxTokensPerBlock = ushort.MaxValue; // choices of an expert in a block are counted in 16 bits
+    private readonly CudaFunction _function;
+    private readonly int _sharedBytes;
+
+    internal DispatchKernel(CudaModule module, CudaDevice device)
+    {
+        _function = module.GetFunction(Name);
+        _sharedBytes = device.MaxSharedBytesPerBlock - _function.StaticSharedBytes - 1024;
+        _function.AllowShared(_sharedBytes);
+    }
+
+    /// <summary>Blocks that so many tokens need at least.</summary>
+    public static int LeastBlocks(int tokens) => Math.Max(1, (tokens + MaxTokensPerBlock - 1) / MaxTokensPerBlock);
+
+    /// <summary>Enqueues one rank's part; fills in how its rows travel.</summary>
+    public void Enqueue(CudaStream stream, ref DispatchArgs args, int blocks)
+    {
+        int rowBytes = (int)args.RowBytes;
+        int pieces = (rowBytes + MaxPieceBytes - 1) / MaxPieceBytes;
+        int pieceBytes = (((rowBytes + pieces - 1) / pieces) + DeviceRows.Alignment - 1) & -DeviceRows.Alignment;
+        int movers = Math.Min(MaxMovers, (_sharedBytes - RingOffset) / (Stages * pieceBytes));
+        args.Pieces = (uint)pieces;
+        args.PieceBytes = (uint)pieceBytes;
+        args.Movers = (uint)movers;
+        // As exchange.cuh's Scratch: counts by warp and rank, two numbers an expert, counts by warp and expert.
+        int scratch = (Warps * Limits.MaxRanks * sizeof(uint)) + ((int)args.Exchange.Experts * ((2 * sizeof(int)) + (Warps * sizeof(ushort))));
+        _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * pieceBytes))), stream, args);
+    }
+}
+
+/// <summary>The parameter of dispatch, as dispatch.cu lays it out.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct DispatchArgs
+{
+    public ExchangeArgs Exchange;
+    public Announcement Mine;
+    public nint Rows;
+    public long RowStride;
+    public nint Scales;
+    public long ScaleStride;
+    public nint Indices;
+    public nint Weights;
+    public nint Plan;
+    public nint Sent;
+    public nint Summed;
+    public nint Groups;
+    public nint Places;
+    public nint ExpertsOf;
+    public nint FirstExpert;
+    public nint BlockCounts;
+    public nint Load;
+    public nint ToldPlan;
+    public ulong Tell;
+    public int ReceiveCapacity;
+    public uint Tokens;
+    public uint IndicesAreWide;
+    public uint RowBytes;
+    public uint PieceBytes;
+    public uint Pieces;
+    public uint Movers;
+    public uint ScaleBytes;
+    public uint ScaleSize;
+    public uint AwaitsReaders;
+    public uint ZeroPadding;
+    public uint Unused;
+}

@@ -1,0 +1,92 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Switchyard.Protocol;
+
+namespace Switchyard.Cuda.Kernels;
+
+/// <summary>An address for each rank.</summary>
+[InlineArray(Limits.MaxRanks)]
+internal struct RankAddresses
+{
+    private nint _first;
+}
+
+/// <summary>The buffer as one rank sees it, as exchange.cuh lays it out.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct ExchangeArgs
+{
+    public RankAddresses Arenas;
+    public nint State;
+    public nint Control;
+
+    /// <summary>A copy of this in device memory.</summary>
+    public nint Self;
+    public long AbortAt;
+    public long FaultsAt;
+    public long ArrivalsAt;
+    public long DoneAt;
+    public long ClosedAt;
+    public long RingAt;
+    public long PoolAt;
+    public long TotalBytes;
+    public uint EntryBytes;
+    public uint RankCountsAt;
+    public uint ExpertCountsAt;
+    public uint Rank;
+    public uint Ranks;
+    public uint Experts;
+    public uint TopK;
+    public uint Unused;
+}
+
+/// <summary>A rank's words that only its own kernels touch: zeroed once, before any of them.</summary>
+internal static class DeviceState
+{
+    public const int Bytes = 64;
+}
+
+/// <summary>Why a call was refused on all ranks.</summary>
+internal enum DeviceRefusal : ulong
+{
+    None = 0,
+    NoBytes = 1,
+    NoRows = 2,
+    NoExpert = 3,
+}
+
+/// <summary>What a rank's host and its kernels tell each other, in pinned memory of the host, as exchange.cuh lays it out.</summary>
+[StructLayout(LayoutKind.Explicit, Size = Bytes)]
+internal unsafe struct Control
+{
+    public const int Bytes = 208 + (Limits.MaxRanks * sizeof(ulong));
+
+    [FieldOffset(0)] public ulong DeadlineNs;
+    [FieldOffset(8)] public ulong Abort;
+    [FieldOffset(16)] public ulong Left;
+
+    /// <summary>1 once <see cref="Fault"/> is there.</summary>
+    [FieldOffset(24)] public ulong Faulted;
+    [FieldOffset(32)] public FaultRecord Fault;
+
+    /// <summary>The last call whose counts are there.</summary>
+    [FieldOffset(160)] public ulong Told;
+    [FieldOffset(168)] public DeviceRefusal Refusal;
+    [FieldOffset(176)] public ulong RefusedRank;
+    [FieldOffset(184)] public long RefusedNeeded;
+    [FieldOffset(192)] public long RefusedAvailable;
+    [FieldOffset(200)] public ulong RefusedOperation;
+    [FieldOffset(208)] public fixed ulong WaitedNs[Limits.MaxRanks];
+}
+
+/// <summary>The totals of a plan as exchange.cuh lays them out; the numbers of local experts follow.</summary>
+internal unsafe struct PlanTotals
+{
+    public fixed long Rows[Limits.MaxRanks];
+    public fixed long Tokens[Limits.MaxRanks];
+    public fixed int SentTo[Limits.MaxRanks];
+    public fixed int ReceivedFrom[Limits.MaxRanks];
+    public fixed int TokensFrom[Limits.MaxRanks];
+
+    /// <summary>With the tokens and first row of each local expert, and the end.</summary>
+    public static int BytesFor(int localExperts) => sizeof(PlanTotals) + (sizeof(int) * ((2 * localExperts) + 1));
+}

@@ -1,0 +1,299 @@
+// A combine of one rank: tells all where its results lie, and when all have told theirs reads each contribution to its tokens once, where it
+// lies, and adds: in single precision, in a fixed order, rounded once. Pre-reduced results are summed by the same loop before.
+#include "exchange.cuh"
+
+constexpr u32 MAX_WARPS = 12;
+constexpr u32 THREADS = MAX_WARPS * WARP;
+constexpr u32 STAGES = 2;
+constexpr u32 SOURCES = 8;        // contributions that a stage holds
+constexpr u32 CHUNK_BYTES = 1024; // of a row, at a time
+constexpr u32 RING_OFFSET = 256;  // the mbarriers come first: 8 bytes a stage and warp
+constexpr u32 UNITS = CHUNK_BYTES / (WARP * 16); // of 16 bytes that a lane adds
+
+struct CombineArgs {
+    Exchange x;
+    Announcement mine;
+    u8* output;
+    i64 output_stride;
+    const u8* biases[2];         // or null
+    i64 bias_strides[2];
+    const float* choice_weights; // tokens x top-k, or null
+    float* reduced_weights;      // tokens x top-k, or null
+    const Plan* plan;
+    const Entry* sent;
+    const Entry* summed;
+    u32 tokens;
+    u32 row_bytes;
+};
+
+struct SumArgs {
+    Exchange x;
+    const u8* results;
+    i64 result_stride;
+    u8* sums;        // a row a group, without gaps
+    const i32* groups; // a group's rows, top-k, ended by -1
+    const Plan* plan;
+    u32 row_bytes;
+    u32 unused;
+};
+
+// ---- elements, 16 bytes at a time
+
+struct BFloat16 {
+    static constexpr u32 COUNT = 8;
+    DEVICE static void widen(uint4 v, float* f) {
+        const u32 words[4] = { v.x, v.y, v.z, v.w };
+        for (u32 i = 0; i < 4; i++) {
+            f[2 * i] = __builtin_bit_cast(float, words[i] << 16);
+            f[2 * i + 1] = __builtin_bit_cast(float, words[i] & 0xffff0000);
+        }
+    }
+    DEVICE static u32 narrow(float low, float high) { u32 r; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r; }
+    DEVICE static uint4 round(const float* f) { return { narrow(f[0], f[1]), narrow(f[2], f[3]), narrow(f[4], f[5]), narrow(f[6], f[7]) }; }
+};
+
+struct Half {
+    static constexpr u32 COUNT = 8;
+    DEVICE static float widen(u32 bits) { float f; asm("{\n .reg .b16 h;\n cvt.u16.u32 h, %1;\n cvt.f32.f16 %0, h;\n}" : "=f"(f) : "r"(bits)); return f; }
+    DEVICE static void widen(uint4 v, float* f) {
+        const u32 words[4] = { v.x, v.y, v.z, v.w };
+        for (u32 i = 0; i < 4; i++) { f[2 * i] = widen(words[i] & 0xffff); f[2 * i + 1] = widen(words[i] >> 16); }
+    }
+    DEVICE static u32 narrow(float low, float high) { u32 r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r; }
+    DEVICE static uint4 round(const float* f) { return { narrow(f[0], f[1]), narrow(f[2], f[3]), narrow(f[4], f[5]), narrow(f[6], f[7]) }; }
+};
+
+struct Single {
+    static constexpr u32 COUNT = 4;
+    DEVICE static void widen(uint4 v, float* f) {
+        f[0] = __builtin_bit_cast(float, v.x);
+        f[1] = __builtin_bit_cast(float, v.y);
+        f[2] = __builtin_bit_cast(float, v.z);
+        f[3] = __builtin_bit_cast(float, v.w);
+    }
+    DEVICE static uint4 round(const float* f) {
+        return { __builtin_bit_cast(u32, f[0]), __builtin_bit_cast(u32, f[1]), __builtin_bit_cast(u32, f[2]), __builtin_bit_cast(u32, f[3]) };
+    }
+};
+
+// ---- what is summed
+
+// A contribution: its row, or null where the place is empty, and what it is multiplied by.
+struct Term { const u8* row; float weight; };
+
+// Sums of tokens: their results at all ranks, then the biases.
+struct Tokens {
+    const CombineArgs& a;
+    const u8* const* results; // by rank
+    DEVICE u32 count() const { return a.tokens; }
+    DEVICE u32 places() const { return a.x.top_k + (a.biases[0] ? 1 : 0) + (a.biases[1] ? 1 : 0); }
+    DEVICE bool multiplies() const { return a.choice_weights != nullptr; }
+    DEVICE u8* output(u32 token) const { return a.output + token * a.output_stride; }
+    DEVICE Term term(u32 token, u32 place) const {
+        if (place >= a.x.top_k) {
+            u32 bias = place - a.x.top_k + (a.biases[0] ? 0 : 1);
+            return bias < 2 && place < places() ? Term { a.biases[bias] + token * a.bias_strides[bias], 1 } : Term { nullptr, 0 };
+        }
+        Entry entry = a.summed[(u64)token * a.x.top_k + place];
+        if (entry.rank < 0) return { nullptr, 0 };
+        return { results[entry.rank] + (i64)entry.row * a.row_bytes, a.choice_weights ? a.choice_weights[(u64)token * a.x.top_k + place] : 1 };
+    }
+};
+
+// Sums of the rows of a group, on their own rank. Other ranks wrote which rows those are: none beyond what came is read.
+struct Groups {
+    const SumArgs& a;
+    DEVICE u32 count() const { return (u32)a.plan->tokens[a.x.rank]; }
+    DEVICE u32 places() const { return a.x.top_k; }
+    DEVICE bool multiplies() const { return false; }
+    DEVICE u8* output(u32 group) const { return a.sums + (i64)group * a.row_bytes; }
+    DEVICE Term term(u32 group, u32 place) const {
+        if (place >= a.x.top_k) return { nullptr, 0 };
+        const i32* rows = a.groups + (i64)group * a.x.top_k;
+        for (u32 i = 0; i < place; i++) if (rows[i] < 0) return { nullptr, 0 };
+        i32 row = rows[place];
+        return row >= 0 && row < a.plan->rows[a.x.rank] ? Term { a.results + row * a.result_stride, 1 } : Term { nullptr, 0 };
+    }
+};
+
+// ---- the loop
+
+// What a warp works on: a chunk of a sum's row, as many contributions as a stage holds at a time.
+struct Item {
+    u32 sum, chunk, group;
+    DEVICE void next(u32 groups, u32 chunks, u32 stride) {
+        if (++group < groups) return;
+        group = 0;
+        if (++chunk < chunks) return;
+        chunk = 0;
+        sum += stride;
+    }
+};
+
+// Contributions are loaded by bulk copies, one lane each, a stage ahead of the lanes that add them.
+template <class Element, class Sums> DEVICE void add_all(const Sums& sums, u32 row_bytes, u32 shared) {
+    constexpr u32 STAGE_BYTES = SOURCES * CHUNK_BYTES;
+    u32 lane = lane_index(), warp = warp_index();
+    u32 barriers = shared + warp * STAGES * 8, ring = shared + RING_OFFSET + warp * STAGES * STAGE_BYTES;
+    if (lane == 0) {
+        for (u32 stage = 0; stage < STAGES; stage++) mbarrier_init(barriers + 8 * stage, 1);
+        mbarrier_init_fence();
+    }
+    sync_warp();
+    u32 chunks = (row_bytes + CHUNK_BYTES - 1) / CHUNK_BYTES, groups = (sums.places() + SOURCES - 1) / SOURCES;
+    u32 stride = MAX_WARPS * block_count(), first = warp * block_count() + block_index(), count = sums.count();
+    u32 items = first < count ? (count - first + stride - 1) / stride * chunks * groups : 0;
+    bool multiplies = sums.multiplies();
+    auto bytes_of = [&](u32 chunk) { u32 left = row_bytes - chunk * CHUNK_BYTES; return left < CHUNK_BYTES ? left : CHUNK_BYTES; };
+    auto term_of = [&](const Item& item) { return lane < SOURCES && item.sum < count ? sums.term(item.sum, item.group * SOURCES + lane) : Term { nullptr, 0 }; };
+
+    Item loading = { first, 0, 0 }, adding = loading;
+    Term next = term_of(loading);
+    u32 loaded = 0, mask = 0;
+    u32 masks[STAGES];
+    float weights[STAGES];
+    float total[UNITS][Element::COUNT];
+    for (u32 turn = 0; turn < items; turn++) {
+        for (; loaded < items && loaded < turn + STAGES; loaded++) {
+            u32 stage = loaded % STAGES, barrier = barriers + 8 * stage, bytes = bytes_of(loading.chunk);
+            u32 there = ballot(next.row != nullptr);
+            if (stage == 0) { masks[0] = there; weights[0] = next.weight; }
+            else { masks[1] = there; weights[1] = next.weight; }
+            if (lane == 0) mbarrier_arrive_expect(barrier, (u32)__builtin_popcount(there) * bytes);
+            sync_warp();
+            if (next.row) bulk_load(ring + stage * STAGE_BYTES + lane * CHUNK_BYTES, next.row + loading.chunk * CHUNK_BYTES, bytes, barrier);
+            u32 before = loading.sum;
+            loading.next(groups, chunks, stride);
+            if (groups > 1 || loading.sum != before) next = term_of(loading);
+        }
+        u32 stage = turn % STAGES, there = stage == 0 ? masks[0] : masks[1];
+        float weight = stage == 0 ? weights[0] : weights[1];
+        if (adding.group == 0) {
+            mask = 0;
+            // Minus zero and a number make that number, whatever its sign.
+            for (u32 unit = 0; unit < UNITS; unit++) for (u32 i = 0; i < Element::COUNT; i++) total[unit][i] = -0.0f;
+        }
+        mask |= there;
+        mbarrier_wait(barriers + 8 * stage, turn / STAGES % 2);
+        u32 bytes = bytes_of(adding.chunk);
+#pragma unroll
+        for (u32 source = 0; source < SOURCES; source++) {
+            float factor = multiplies ? from_lane(weight, source) : 1;
+            if ((there >> source & 1) == 0) continue;
+#pragma unroll
+            for (u32 unit = 0; unit < UNITS; unit++) {
+                u32 offset = (unit * WARP + lane) * 16;
+                if (offset >= bytes) continue;
+                float values[Element::COUNT];
+                Element::widen(ld_shared_16(ring + stage * STAGE_BYTES + source * CHUNK_BYTES + offset), values);
+                for (u32 i = 0; i < Element::COUNT; i++) total[unit][i] = add(total[unit][i], multiplies ? multiply(values[i], factor) : values[i]);
+            }
+        }
+        fence_proxy_async_shared();
+        sync_warp();
+        if (adding.group + 1 == groups) {
+            u8* output = sums.output(adding.sum) + adding.chunk * CHUNK_BYTES;
+#pragma unroll
+            for (u32 unit = 0; unit < UNITS; unit++) {
+                u32 offset = (unit * WARP + lane) * 16;
+                if (offset < bytes) st_16(output + offset, mask == 0 ? uint4 {} : Element::round(total[unit]));
+            }
+        }
+        adding.next(groups, chunks, stride);
+    }
+}
+
+// For each choice the sum of what the rows that stand for it carry.
+DEVICE void reduce_weights(const CombineArgs& a, u64 epoch) {
+    u32 k = a.x.top_k;
+    u64 all = (u64)a.tokens * k;
+    for (u64 i = (u64)block_index() * THREADS + thread_index(); i < all; i += (u64)block_count() * THREADS) {
+        u64 token = i / k;
+        float sum = 0;
+        for (u32 e = 0; e < k; e++) {
+            Entry entry = a.sent[token * k + e];
+            if (entry.rank < 0 || (a.mine.signature.layout == EXPERT_MAJOR && e != i % k)) continue;
+            const float* weights = (const float*)(a.x.arenas[entry.rank] + entry_at(a.x, a.x.rank, (u32)entry.rank, epoch)->weights_offset);
+            if (a.mine.signature.layout == EXPERT_MAJOR) sum = weights[entry.row];
+            else sum = add(sum, weights[(i64)entry.row * k + (u32)(i % k)]);
+        }
+        a.reduced_weights[i] = sum;
+    }
+}
+
+// ---- the call
+
+struct Heard {
+    const u8* results[MAX_RANKS];
+    u64 refused; // Refusal
+    u32 refused_rank;
+    i64 needed, available;
+};
+
+DEVICE i64 rows_shown(const CombineArgs& a, u32 rank) { return (a.mine.signature.traits & PRE_REDUCE) != 0 ? a.plan->tokens[rank] : a.plan->rows[rank]; }
+
+// Where every rank's results lie, checked; false where that cannot be.
+DEVICE bool locate(const CombineArgs& a, Heard& heard, u64 epoch) {
+    u32 rank = thread_index();
+    bool bad = false;
+    if (rank < a.x.ranks) {
+        const Announcement* said = entry_at(a.x, a.x.rank, rank, epoch);
+        i64 rows = rows_shown(a, rank);
+        i64 weights = (i64)(a.mine.signature.layout == EXPERT_MAJOR ? 1 : a.x.top_k) * 4 * a.plan->rows[rank];
+        bool has_weights = (a.mine.signature.traits & WEIGHTS) != 0;
+        bad = said->region_rows != rows || !is_in_pool(a.x, said->region_offset, rows * a.row_bytes) || (has_weights && !is_in_pool(a.x, said->weights_offset, weights));
+        heard.results[rank] = a.x.arenas[rank] + said->region_offset;
+        if (bad) raise(a.x, fault_of(PROTOCOL, COMBINE, AWAIT_ANNOUNCEMENT, epoch, rank, rows, said->region_rows));
+    }
+    return !any_of_block(bad);
+}
+
+template <class Element> DEVICE void combine(const CombineArgs& a) {
+    DYNAMIC_SHARED(shared);
+    SHARED static Heard heard;
+    SHARED static Announcement mine;
+    if (is_over(a.x)) return;
+    u64 epoch = ld_relaxed_gpu(&a.x.state->epoch) + 1;
+    if (block_index() == 0) {
+        if (thread_index() == 0) {
+            mine = a.mine;
+            mine.region_rows = rows_shown(a, a.x.rank);
+        }
+        sync_block();
+        announce(a.x, mine, epoch, nullptr, nullptr);
+    }
+    if (!hear(a.x, a.mine.signature, epoch)) return;
+    if (thread_index() == 0) {
+        Refusal why = GRANTED;
+        someone_cannot(a.x, epoch, why, heard.refused_rank, heard.needed, heard.available);
+        heard.refused = why;
+    }
+    sync_block();
+    bool refused = heard.refused != GRANTED;
+    if (!refused) {
+        if (!locate(a, heard, epoch)) return;
+        // What follows reads what the flags guard by bulk copies.
+        fence_proxy_async_global();
+        add_all<Element>(Tokens { a, heard.results }, a.row_bytes, shared_address(shared));
+        if (a.reduced_weights) reduce_weights(a, epoch);
+    }
+    if (!is_last_block(&a.x.state->finished)) return;
+    if (refused && thread_index() == 0) tell_refusal(a.x, COMBINE, (Refusal)heard.refused, heard.refused_rank, heard.needed, heard.available);
+    if (thread_index() < a.x.ranks) st_release_sys(done_at(a.x, thread_index(), a.x.rank), epoch_word(epoch));
+    if (thread_index() != 0) return;
+    st_relaxed_gpu(&a.x.state->pulled, epoch);
+    st_relaxed_gpu(&a.x.state->epoch, epoch);
+}
+
+template <class Element> DEVICE void sum_groups(const SumArgs& a) {
+    DYNAMIC_SHARED(shared);
+    if (is_over(a.x)) return;
+    add_all<Element>(Groups { a }, a.row_bytes, shared_address(shared));
+}
+
+KERNEL(THREADS) combine_bfloat16(const CombineArgs a) { combine<BFloat16>(a); }
+KERNEL(THREADS) combine_half(const CombineArgs a) { combine<Half>(a); }
+KERNEL(THREADS) combine_single(const CombineArgs a) { combine<Single>(a); }
+KERNEL(THREADS) sum_groups_bfloat16(const SumArgs a) { sum_groups<BFloat16>(a); }
+KERNEL(THREADS) sum_groups_half(const SumArgs a) { sum_groups<Half>(a); }
+KERNEL(THREADS) sum_groups_single(const SumArgs a) { sum_groups<Single>(a); }

@@ -1,0 +1,362 @@
+// What the kernels of a call share: the messages of the exchange as docs/spec lays them out, waits that end, and faults that all ranks learn.
+#pragma once
+#include "ptx.cuh"
+
+constexpr u32 MAX_RANKS = 64;
+constexpr u32 LINE = 64;            // bytes; flags of different writers lie a line apart
+constexpr u32 RING_DEPTH = 2;
+constexpr u32 CHECK_CYCLES = 1 << 15; // how often a wait looks past its flag: some 16 microseconds
+constexpr i64 MAX_TOKENS = 1 << 20;
+
+enum Operation : u8 { NO_CALL = 0, DISPATCH = 1, CACHED_DISPATCH = 2, COMBINE = 3 };
+enum Phase : u8 { AWAIT_DONE = 2, AWAIT_ANNOUNCEMENT = 3, AWAIT_ROWS = 4 };
+enum FaultKind : u8 { PEER_LEFT = 2, PEER_CLOSED = 3, TIMEOUT = 4, MISMATCH = 5, PROTOCOL = 6 };
+enum Traits : u8 { WEIGHTS = 1, FIXED_SHAPE = 2, PRE_REDUCE = 4 };
+enum Layout : u8 { RANK_MAJOR = 0, EXPERT_MAJOR = 1 };
+
+// What all ranks must give alike in a call.
+struct Signature {
+    Operation operation;
+    Layout layout;
+    u8 traits;
+    u8 reserved;
+    i32 alignment;
+    i64 handle_epoch;
+    i32 row_bytes;
+    i32 scale_bytes;
+    u8 element, scale_element, scale_layout; // of bytes behind these nothing is said
+    u8 unused[5];
+};
+
+struct Announcement {
+    u64 flag; // written last
+    Signature signature;
+    i64 region_offset;
+    i64 region_rows;
+    i64 weights_offset;
+    i64 needed; // not 0: this rank cannot take part, for want of so many bytes; below 0: for token -1 - needed, whose choice is no expert ...
+    i64 available; // ... but this
+    i64 epoch;
+    u32 check; // of ranks on hosts
+    u8 unused[36];
+};
+
+struct FaultRecord {
+    FaultKind kind;
+    Operation operation;
+    Phase phase;
+    u8 reserved;
+    i32 reporter;
+    i32 culprit;
+    i32 has_no_thread;
+    i64 epoch;
+    i64 expected;
+    i64 seen;
+    i64 waited_ticks; // of 100 ns
+    Signature reporters;
+    Signature culprits;
+    u8 unused[16];
+};
+static_assert(sizeof(Signature) == 32 && sizeof(Announcement) == 128 && sizeof(FaultRecord) == 128);
+
+// A rank's words that only its own kernels touch; the counts of blocks follow. All begin as zeros.
+struct State {
+    u64 epoch;    // calls done
+    u64 pulled;   // the last of them that was a combine
+    u64 broken;   // not 0: a wait has failed, and nothing is done any more
+    u32 begun;    // blocks of the running call that came so far
+    u32 finished;
+};
+
+enum Refusal : u64 { GRANTED = 0, NO_BYTES = 1, NO_ROWS = 2, NO_EXPERT = 3 };
+
+// Pinned memory of a rank's host: what it tells the kernels, and what they tell it.
+struct Control {
+    u64 deadline_ns;
+    u64 abort;           // not 0: the host has a fault of its own
+    u64 left;            // a bit for each rank that has left
+    u64 faulted;         // 1 once fault is there
+    FaultRecord fault;
+    u64 told;            // the call whose counts are there
+    Refusal refusal;     // of the last call that was refused; the host clears it
+    u64 refused_rank;
+    i64 refused_needed;
+    i64 refused_available;
+    u64 refused_operation;
+    u64 waited_ns[MAX_RANKS];
+};
+
+// Where each row of a dispatch goes, and what this rank receives. Entries of this rank's rows lie elsewhere.
+struct Plan {
+    i64 rows[MAX_RANKS];          // by rank: that it receives, alignment included
+    i64 tokens[MAX_RANKS];        // by rank: tokens of all that have rows there
+    i32 sent_to[MAX_RANKS];       // rows of this rank
+    i32 received_from[MAX_RANKS]; // rows, alignment not included
+    i32 tokens_from[MAX_RANKS];
+    // Then i32: by local expert its tokens; by local expert its first row, then the end.
+};
+
+DEVICE i32* tokens_per_expert(Plan* plan) { return (i32*)(plan + 1); }
+DEVICE i32* expert_offsets(Plan* plan, u32 locals) { return tokens_per_expert(plan) + locals; }
+
+// A row of one of this rank's tokens: who has it, and where.
+struct alignas(8) Entry { i32 rank; i32 row; }; // rank -1: none
+
+// The buffer as one rank sees it; where things lie in every arena comes from the host, which alone computes it.
+struct Exchange {
+    u8* arenas[MAX_RANKS];
+    State* state;
+    Control* control;
+    const Exchange* self; // the same in device memory: what happens rarely is not compiled into each place, and takes that
+    i64 abort_at, faults_at, arrivals_at, done_at, closed_at, ring_at, pool_at, total_bytes;
+    u32 entry_bytes, rank_counts_at, expert_counts_at;
+    u32 rank, ranks, experts, top_k, unused;
+};
+
+DEVICE u32* abort_of(const Exchange& x, u32 rank) { return (u32*)(x.arenas[rank] + x.abort_at); }
+DEVICE FaultRecord* fault_at(const Exchange& x, u32 rank, u32 reporter) { return (FaultRecord*)(x.arenas[rank] + x.faults_at) + reporter; }
+DEVICE u64* arrival_at(const Exchange& x, u32 rank, u32 source) { return (u64*)(x.arenas[rank] + x.arrivals_at + source * LINE); }
+DEVICE u64* done_at(const Exchange& x, u32 rank, u32 reader) { return (u64*)(x.arenas[rank] + x.done_at + reader * LINE); }
+DEVICE u32* closed_at(const Exchange& x, u32 rank, u32 peer) { return (u32*)(x.arenas[rank] + x.closed_at + peer * LINE); }
+DEVICE Announcement* entry_at(const Exchange& x, u32 rank, u32 source, u64 epoch) {
+    return (Announcement*)(x.arenas[rank] + x.ring_at + ((u64)source * RING_DEPTH + epoch % RING_DEPTH) * x.entry_bytes);
+}
+DEVICE i32* rank_counts(const Exchange& x, Announcement* entry) { return (i32*)((u8*)entry + x.rank_counts_at); }
+DEVICE i32* expert_counts(const Exchange& x, Announcement* entry) { return (i32*)((u8*)entry + x.expert_counts_at); }
+
+// ---- words with an epoch: 24 bits of count, 39 of epoch, one that makes the number of ones even
+
+DEVICE u64 epoch_word(u64 epoch, u32 count = 0) {
+    u64 word = (epoch << 24 | count) & ~(1ull << 63);
+    return word | (u64)(__builtin_popcountll(word) & 1) << 63;
+}
+DEVICE i64 epochs_past(u64 word, u64 epoch) { return (i64)((word << 1) - (epoch << 25)) >> 25; }
+DEVICE u32 count_of(u64 word) { return (u32)word & 0xffffff; }
+
+// ---- faults
+
+// Records lie where other ranks write; a thread's own copy of one lies in no memory that these instructions reach.
+DEVICE void read_record(FaultRecord& to, const FaultRecord* from) {
+    for (u32 i = 0; i < sizeof(FaultRecord) / 8; i++) ((u64*)&to)[i] = ld_relaxed_sys((const u64*)from + i);
+}
+DEVICE void write_record(FaultRecord* to, const FaultRecord& from) {
+    for (u32 i = 0; i < sizeof(FaultRecord) / 8; i++) st_relaxed_sys((u64*)to + i, ((const u64*)&from)[i]);
+}
+
+// Hands the fault that was first in this rank's arena to its host.
+DEVICE_RARELY void tell_host(const Exchange& x) {
+    u32 slot = ld_acquire_sys(abort_of(x, x.rank)) - 1;
+    if (slot > x.ranks) slot = x.rank;
+    FaultRecord record;
+    read_record(record, fault_at(x, x.rank, slot));
+    write_record(&x.control->fault, record);
+    st_release_sys(&x.control->faulted, 1);
+}
+
+DEVICE_RARELY void post(const Exchange& x, u32 to, const FaultRecord& record) {
+    if (ld_acquire_sys(abort_of(x, to)) != 0) return;
+    write_record(fault_at(x, to, x.rank), record);
+    fence_sys();
+    compare_and_swap_sys(abort_of(x, to), 0, x.rank + 1);
+}
+
+DEVICE bool breaks(const Exchange& x) { return compare_and_swap_gpu(&x.state->broken, 0, 1) == 0; }
+
+// Tells all ranks. Of several that report at once, the one whose record was first at rank 0 is believed by all.
+DEVICE_RARELY void raise_from(const Exchange& x, const FaultRecord& fault) {
+    if (!breaks(x)) return;
+    FaultRecord record = fault;
+    record.reporter = (i32)x.rank;
+    post(x, 0, record);
+    u32 first = ld_acquire_sys(abort_of(x, 0)) - 1;
+    if (first < x.ranks) read_record(record, fault_at(x, 0, first));
+    for (u32 rank = 1; rank < x.ranks; rank++) post(x, rank, record);
+    tell_host(x);
+}
+DEVICE void raise(const Exchange& x, const FaultRecord& fault) { raise_from(*x.self, fault); }
+
+DEVICE_RARELY FaultRecord fault_of(FaultKind kind, Operation operation, Phase phase, u64 epoch, u32 culprit, i64 expected, i64 seen) {
+    FaultRecord record = {};
+    record.kind = kind;
+    record.operation = operation;
+    record.phase = phase;
+    record.epoch = (i64)epoch;
+    record.culprit = (i32)culprit;
+    record.expected = expected;
+    record.seen = seen;
+    return record;
+}
+
+DEVICE bool is_broken(const Exchange& x) { return ld_relaxed_gpu(&x.state->broken) != 0; }
+
+// Whether there is nothing left to do on this buffer: also where another rank gave up while this one was elsewhere.
+DEVICE bool is_over(const Exchange& x) {
+    if (is_broken(x)) return true;
+    if (ld_relaxed_sys(abort_of(x, x.rank)) == 0) return false;
+    if (breaks(x)) tell_host(*x.self);
+    return true;
+}
+
+// ---- waiting
+
+// The last call that a peer has announced here.
+DEVICE_RARELY i64 last_announced(const Exchange& x, u32 peer, u64 near) {
+    i64 last = -1;
+    for (u32 entry = 0; entry < RING_DEPTH; entry++) {
+        i64 epoch = (i64)near + epochs_past(ld_relaxed_sys(&entry_at(x, x.rank, peer, entry)->flag), near);
+        if (epoch > last) last = epoch;
+    }
+    return last;
+}
+
+// What a wait finds past its flag.
+struct Wait {
+    const u64* word;
+    u64 epoch;
+    u32 peer;
+    Operation operation;
+    Phase phase;
+    u64 call;
+    u64 began; // the first look; 0 before
+};
+
+// Whether a wait is to go on. Where not, all ranks are told why.
+DEVICE_RARELY bool goes_on(const Exchange& x, Wait& wait) {
+    u64 now = globaltimer();
+    if (wait.began == 0) wait.began = now;
+    if (ld_relaxed_sys(abort_of(x, x.rank)) != 0) {
+        if (breaks(x)) tell_host(x);
+        return false;
+    }
+    if (is_broken(x)) return false;
+    // The host's memory is far: where all blocks wait for the same, one looks there for all.
+    if (wait.phase == AWAIT_ANNOUNCEMENT && block_index() != 0) return true;
+    if (ld_relaxed_sys(&x.control->abort) != 0) {
+        breaks(x);
+        return false;
+    }
+    bool closed = ld_relaxed_sys(closed_at(x, x.rank, wait.peer)) != 0, left = (ld_relaxed_sys(&x.control->left) >> wait.peer & 1) != 0;
+    if (!closed && !left && now - wait.began < ld_relaxed_sys(&x.control->deadline_ns)) return true;
+    if (epochs_past(ld_acquire_sys(wait.word), wait.epoch) >= 0) return true; // it came before its writer went
+    FaultKind kind = left ? PEER_LEFT : closed ? PEER_CLOSED : TIMEOUT;
+    FaultRecord record = fault_of(kind, wait.operation, wait.phase, wait.call, wait.peer, (i64)wait.epoch, last_announced(x, wait.peer, wait.call));
+    record.waited_ticks = (i64)(now - wait.began) / 100;
+    raise_from(x, record);
+    return false;
+}
+
+// Until a word that a peer writes has reached an epoch: what its writer wrote before is then visible. False where it never will.
+DEVICE bool await(const Exchange& x, const u64* word, u64 epoch, u32 peer, Operation operation, Phase phase, u64 call, u64* seen = nullptr) {
+    u64 value = ld_acquire_sys(word);
+    if (epochs_past(value, epoch) < 0) {
+        Wait wait = { word, epoch, peer, operation, phase, call, 0 };
+        for (u32 checked = cycles(); epochs_past(value = ld_acquire_sys(word), epoch) < 0;) {
+            if (cycles() - checked < CHECK_CYCLES) continue;
+            if (!goes_on(*x.self, wait)) return false;
+            checked = cycles();
+        }
+        if (wait.began != 0 && block_index() == 0) x.control->waited_ns[peer] += globaltimer() - wait.began;
+    }
+    if (seen) *seen = value;
+    return true;
+}
+
+// True in all threads of the block that comes last; what the others did before is then visible to it.
+DEVICE bool is_last_block(u32* counter) {
+    SHARED static bool last;
+    sync_block();
+    if (thread_index() == 0) {
+        u32 most = block_count() - 1;
+        last = most == 0 || count_acq_rel_gpu(counter, most) == most;
+    }
+    sync_block();
+    return last;
+}
+
+// Before memory is written that was read in the last combine: until all its readers are done.
+DEVICE bool await_readers(const Exchange& x, Operation operation, u64 call) {
+    u64 pulled = ld_relaxed_gpu(&x.state->pulled);
+    u32 reader = thread_index();
+    bool failed = pulled != 0 && reader < x.ranks && !await(x, done_at(x, x.rank, reader), pulled, reader, operation, AWAIT_DONE, call);
+    return !any_of_block(failed);
+}
+
+// ---- announcing and hearing
+
+// By a whole block: the message, with counts where there are any, to every rank's ring, this one's own too.
+DEVICE void announce(const Exchange& x, Announcement& mine, u64 epoch, const i32* counts_of_ranks, const i32* counts_of_experts) {
+    u64 flag = epoch_word(epoch);
+    mine.epoch = (i64)epoch;
+    for (u32 peer = 0; peer < x.ranks; peer++) {
+        Announcement* entry = entry_at(x, peer, x.rank, epoch);
+        for (u32 i = 1 + thread_index(); i < sizeof(Announcement) / 8; i += block_threads()) ((u64*)entry)[i] = ((const u64*)&mine)[i];
+        if (!counts_of_ranks) continue;
+        for (u32 i = thread_index(); i < x.ranks; i += block_threads()) rank_counts(x, entry)[i] = counts_of_ranks[i];
+        for (u32 i = thread_index(); i < x.experts; i += block_threads()) expert_counts(x, entry)[i] = counts_of_experts[i];
+    }
+    fence_sys();
+    sync_block();
+    if (thread_index() < x.ranks) st_release_sys(&entry_at(x, thread_index(), x.rank, epoch)->flag, flag);
+}
+
+DEVICE bool same(const Signature& a, const Signature& b) {
+    const u64 *p = (const u64*)&a, *q = (const u64*)&b;
+    return p[0] == q[0] && p[1] == q[1] && p[2] == q[2] && ((p[3] ^ q[3]) & 0xffffff) == 0;
+}
+
+// Word by word: a kernel's parameter that is copied as a whole is copied for every thread when it starts.
+DEVICE void keep(Signature& to, const Signature& from) {
+    for (u32 i = 0; i < sizeof(Signature) / 8; i++) {
+        u64 word = ((const u64*)&from)[i];
+        asm volatile("" : "+l"(word));
+        ((u64*)&to)[i] = word;
+    }
+}
+
+// Until every rank has announced this call; false where one never will, or announced another.
+DEVICE bool hear(const Exchange& x, const Signature& mine, u64 epoch) {
+    bool failed = false;
+    u32 peer = thread_index();
+    if (peer < x.ranks) {
+        Announcement* entry = entry_at(x, x.rank, peer, epoch);
+        failed = !await(x, &entry->flag, epoch, peer, mine.operation, AWAIT_ANNOUNCEMENT, epoch);
+        if (!failed && entry->epoch != (i64)epoch) {
+            raise(x, fault_of(PROTOCOL, mine.operation, AWAIT_ANNOUNCEMENT, epoch, peer, (i64)epoch, entry->epoch));
+            failed = true;
+        }
+        if (!failed && !same(entry->signature, mine)) {
+            FaultRecord record = fault_of(MISMATCH, mine.operation, AWAIT_ANNOUNCEMENT, epoch, peer, 0, 0);
+            keep(record.reporters, mine);
+            record.culprits = entry->signature;
+            raise(x, record);
+            failed = true;
+        }
+    }
+    return !any_of_block(failed);
+}
+
+// Whether a peer's rows lie in its pool; what it says is not believed unseen.
+DEVICE bool is_in_pool(const Exchange& x, i64 offset, i64 bytes) {
+    return bytes == 0 || (offset >= x.pool_at && bytes <= x.total_bytes - x.pool_at && offset <= x.total_bytes - bytes);
+}
+
+DEVICE void tell_refusal(const Exchange& x, Operation operation, Refusal why, u32 rank, i64 needed, i64 available) {
+    st_relaxed_sys(&x.control->refused_rank, rank);
+    st_relaxed_sys((u64*)&x.control->refused_needed, (u64)needed);
+    st_relaxed_sys((u64*)&x.control->refused_available, (u64)available);
+    st_relaxed_sys(&x.control->refused_operation, operation);
+    st_release_sys((u64*)&x.control->refusal, why);
+}
+
+// Whether any rank has said that it cannot take part; by one thread, the same on all ranks.
+DEVICE bool someone_cannot(const Exchange& x, u64 epoch, Refusal& why, u32& rank, i64& needed, i64& available) {
+    for (rank = 0; rank < x.ranks; rank++) {
+        const Announcement* entry = entry_at(x, x.rank, rank, epoch);
+        if (entry->needed == 0) continue;
+        why = entry->needed < 0 ? NO_EXPERT : NO_BYTES;
+        needed = entry->needed < 0 ? -1 - entry->needed : entry->needed;
+        available = entry->available;
+        return true;
+    }
+    return false;
+}
