@@ -49,6 +49,7 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
 
     public void RequireReachable(ReadOnlyTensorView tensor, string name, long rowBytes)
     {
+        if (tensor.Device >= 0) throw new ArgumentException($"{name} is memory of device {tensor.Device}; the buffer's backend is CpuBackend, which takes memory of the host.", name);
     }
 
     public void Enter(in DeviceOptions device)

@@ -11,6 +11,7 @@ namespace Switchyard;
 public readonly ref struct ReadOnlyTensorView
 {
     private readonly ref readonly byte _origin;
+    private readonly int _deviceAndOne;
 
     internal ReadOnlyTensorView(ref readonly byte origin, nint rows, nint rowLength, nint rowStride, ElementType element, int device = -1)
     {
@@ -19,7 +20,7 @@ public readonly ref struct ReadOnlyTensorView
         RowLength = rowLength;
         RowStride = rowStride;
         Element = element;
-        Device = device;
+        _deviceAndOne = device + 1;
     }
 
     /// <summary>The number of rows; 1 for a flat span.</summary>
@@ -35,7 +36,7 @@ public readonly ref struct ReadOnlyTensorView
     public ElementType Element { get; }
 
     /// <inheritdoc cref="TensorView.Device"/>
-    public int Device { get; }
+    public int Device => _deviceAndOne - 1;
 
     /// <inheritdoc cref="TensorView.Address"/>
     public unsafe nint Address => (nint)Unsafe.AsPointer(ref Unsafe.AsRef(in _origin));

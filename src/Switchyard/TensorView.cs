@@ -11,6 +11,7 @@ namespace Switchyard;
 public readonly ref struct TensorView
 {
     private readonly ref byte _origin;
+    private readonly int _deviceAndOne; // so that an absent tensor is on none
 
     internal TensorView(ref byte origin, nint rows, nint rowLength, nint rowStride, ElementType element, int device = -1)
     {
@@ -19,7 +20,7 @@ public readonly ref struct TensorView
         RowLength = rowLength;
         RowStride = rowStride;
         Element = element;
-        Device = device;
+        _deviceAndOne = device + 1;
     }
 
     /// <summary>The number of rows; 1 for a flat span.</summary>
@@ -35,7 +36,7 @@ public readonly ref struct TensorView
     public ElementType Element { get; }
 
     /// <summary>The CUDA device whose memory it is, by its number; -1 for memory of the host.</summary>
-    public int Device { get; }
+    public int Device => _deviceAndOne - 1;
 
     /// <summary>The address of the first element: of memory that does not move, such as an arena's, or a device's.</summary>
     public unsafe nint Address => (nint)Unsafe.AsPointer(ref Unsafe.AsRef(in _origin));

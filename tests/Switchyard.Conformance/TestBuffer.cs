@@ -68,8 +68,13 @@ public sealed class TestBuffer(ExpertBuffer inner, DeviceAccess? device) : IDisp
             RowWeights = Given(options.RowWeights),
             ReducedWeights = reduced,
         });
-        Access.Copy(output.Address, there.Address, BytesOf(output));
-        Access.Copy(options.ReducedWeights.Address, reduced.Address, BytesOf(options.ReducedWeights));
+        CopyBack(output, there);
+        CopyBack(options.ReducedWeights, reduced);
+    }
+
+    private unsafe void CopyBack(TensorView target, TensorView there)
+    {
+        fixed (byte* here = &target.Origin) Access!.Copy((nint)here, there.Address, BytesOf(target));
     }
 
     public void Dispose() => Inner.Dispose();

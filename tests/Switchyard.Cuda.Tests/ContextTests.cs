@@ -4,7 +4,7 @@ using Switchyard.Cuda.Interop;
 namespace Switchyard.Cuda.Tests;
 
 /// <summary>Beside another user of the primary context, such as PyTorch: nothing of theirs is changed, reset or destroyed.</summary>
-public sealed unsafe class ContextTests
+public sealed unsafe partial class ContextTests
 {
     [Fact]
     public void The_context_is_the_one_that_others_use()
@@ -52,13 +52,28 @@ public sealed unsafe class ContextTests
         using var gpu = new Gpu();
         RunOnFreshThread(() =>
         {
-            Assert.Equal(0, Current());
+            nint theirs, popped;
+            CudaDriver.Check(cuCtxCreate(&theirs, 0, gpu.Device.Number), "create");
             using (CudaContext.Scope outer = gpu.Context.Enter())
             {
                 using (CudaContext.Scope inner = gpu.Context.Enter()) Assert.Equal(gpu.Context.Handle, Current());
                 Assert.Equal(gpu.Context.Handle, Current());
             }
+            Assert.Equal(theirs, Current());
+            CudaDriver.Check(LibCuda.cuCtxPopCurrent(&popped), "pop");
+            CudaDriver.Check(cuCtxDestroy(theirs), "destroy");
+        });
+    }
+
+    [Fact]
+    public void A_thread_that_had_no_context_keeps_ours()
+    {
+        using var gpu = new Gpu();
+        RunOnFreshThread(() =>
+        {
             Assert.Equal(0, Current());
+            using (CudaContext.Scope scope = gpu.Context.Enter()) Assert.Equal(gpu.Context.Handle, Current());
+            Assert.Equal(gpu.Context.Handle, Current());
         });
     }
 
@@ -88,4 +103,10 @@ public sealed unsafe class ContextTests
         thread.Join();
         Assert.Null(failure);
     }
+
+    [System.Runtime.InteropServices.LibraryImport(LibCuda.Library, EntryPoint = "cuCtxCreate_v2")]
+    private static partial CUresult cuCtxCreate(nint* context, uint flags, int device);
+
+    [System.Runtime.InteropServices.LibraryImport(LibCuda.Library, EntryPoint = "cuCtxDestroy_v2")]
+    private static partial CUresult cuCtxDestroy(nint context);
 }

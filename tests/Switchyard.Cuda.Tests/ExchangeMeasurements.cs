@@ -67,6 +67,7 @@ internal sealed class ExchangeMeasurements : IDisposable
         {
             ("uniform", "bf16", 16), ("uniform", "bf16", 8), ("uniform", "bf16", 4), ("uniform", "fp8", 16), ("uniform", "fp8", 4),
             ("zipf:1.0", "bf16", 16), ("one-rank", "bf16", 16), ("uniform", "16 bytes", 16),
+            ("no choices", "16 bytes", 16), ("no tokens", "16 bytes", 16),
         })
         {
             Dictionary<string, object> result = measurements.Measure(routing, element, multiprocessors);
@@ -91,7 +92,7 @@ internal sealed class ExchangeMeasurements : IDisposable
         int[][] choices = [.. _groups.Select(group => Choose(routing, group.Rank))];
         for (int rank = 0; rank < Ranks; rank++) Write<int>(_indices[rank], choices[rank]);
         List<(int Source, int Token)>[] expected = [.. _groups.Select(group => ExpectedRows(choices, group.Rank))];
-        int most = expected.Max(rows => rows.Count);
+        int most = Math.Max(1, expected.Max(rows => rows.Count));
         long total = expected.Sum(rows => (long)rows.Count);
         var options = new ExpertBufferOptions
         {
@@ -117,7 +118,7 @@ internal sealed class ExchangeMeasurements : IDisposable
             {
                 var received = new Dispatched[Ranks];
                 long before = GC.GetAllocatedBytesForCurrentThread();
-                (double time, double host) = TimeAll(rank => received[rank] = Dispatch(buffers[rank], rank, element, multiprocessors));
+                (double time, double host) = TimeAll(rank => received[rank] = Dispatch(buffers[rank], rank, element, multiprocessors, routing == "no tokens" ? 0 : Tokens));
                 double combineTime = 0, combineHost = 0;
                 if (isCombined) (combineTime, combineHost) = TimeAll(rank => Combine(buffers[rank], received[rank], rank, multiprocessors));
                 if (turn >= 0)
@@ -175,14 +176,14 @@ internal sealed class ExchangeMeasurements : IDisposable
         }
     }
 
-    private Dispatched Dispatch(ExpertBuffer buffer, int rank, string element, int multiprocessors)
+    private Dispatched Dispatch(ExpertBuffer buffer, int rank, string element, int multiprocessors, int tokens)
     {
         var options = new DispatchOptions { FixedShape = true, Device = On(rank, multiprocessors) };
-        ReadOnlyTensorView indices = View(_indices[rank], TopK, ElementType.Int32), weights = View(_weights[rank], TopK, ElementType.Single);
+        ReadOnlyTensorView indices = View(_indices[rank], TopK, ElementType.Int32, tokens), weights = View(_weights[rank], TopK, ElementType.Single, tokens);
         if (element == "bf16") return buffer.Dispatch(View(_x[rank], Hidden, ElementType.BFloat16), indices, weights, options);
         int rowBytes = RowBytes(element);
         ReadOnlyTensorView scales = element == "fp8" ? View(_scales[rank], Hidden / 128, ElementType.Single) : default;
-        return buffer.Dispatch(new ScaledRows(View(_x[rank], rowBytes, ElementType.Byte), scales), indices, weights, options);
+        return buffer.Dispatch(new ScaledRows(View(_x[rank], rowBytes, ElementType.Byte, tokens), scales), indices, weights, options);
     }
 
     private void Combine(ExpertBuffer buffer, Dispatched received, int rank, int multiprocessors)
@@ -289,7 +290,7 @@ internal sealed class ExchangeMeasurements : IDisposable
         {
             for (int token = 0; token < Tokens; token++)
             {
-                if (choices[source].AsSpan(token * TopK, TopK).ToArray().Any(expert => expert * Ranks / Experts == rank)) rows.Add((source, token));
+                if (choices[source].AsSpan(token * TopK, TopK).ToArray().Any(expert => expert >= 0 && expert * Ranks / Experts == rank)) rows.Add((source, token));
             }
         }
         return rows;
@@ -297,6 +298,7 @@ internal sealed class ExchangeMeasurements : IDisposable
 
     private int[] Choose(string routing, int rank)
     {
+        if (routing.StartsWith("no ", StringComparison.Ordinal)) return [.. Enumerable.Repeat(-1, Tokens * TopK)];
         var random = new Random(rank);
         int[] choices = new int[Tokens * TopK];
         int experts = routing == "one-rank" ? Experts / Ranks : Experts;
@@ -323,8 +325,8 @@ internal sealed class ExchangeMeasurements : IDisposable
         return rows;
     }
 
-    private static ReadOnlyTensorView View(DeviceMemory memory, int rowLength, ElementType element) =>
-        ReadOnlyTensorView.FromPointer(memory.Address, Tokens, rowLength, rowLength, element, device: 0);
+    private static ReadOnlyTensorView View(DeviceMemory memory, int rowLength, ElementType element, int tokens = Tokens) =>
+        ReadOnlyTensorView.FromPointer(memory.Address, tokens, rowLength, rowLength, element, device: 0);
 
     private static unsafe DeviceMemory Upload<T>(CudaRuntime runtime, T[] values)
         where T : unmanaged

@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using System.Text;
 using Switchyard.Cuda.Interop;
 using static Switchyard.Cuda.Driver.CudaDriver;
@@ -8,6 +9,7 @@ namespace Switchyard.Cuda.Driver;
 internal sealed unsafe class CudaModule : DriverObject
 {
     private const int LogBytes = 8192;
+    private const int CompilerStackBytes = 64 << 20;
 
     private CudaModule(CudaContext context, nint handle) : base(handle) => Context = context;
 
@@ -15,6 +17,30 @@ internal sealed unsafe class CudaModule : DriverObject
 
     /// <summary>Compiles <paramref name="ptx"/>; where the driver cannot, the error has what its compiler said.</summary>
     public static CudaModule Load(CudaContext context, string ptx)
+    {
+        // On a thread of its own: the driver's compiler was seen to take more stack than those of .NET have.
+        CudaModule? module = null;
+        ExceptionDispatchInfo? failure = null;
+        var compiler = new Thread(
+            () =>
+            {
+                try
+                {
+                    module = Compile(context, ptx);
+                }
+                catch (CudaException error)
+                {
+                    failure = ExceptionDispatchInfo.Capture(error);
+                }
+            },
+            CompilerStackBytes);
+        compiler.Start();
+        compiler.Join();
+        failure?.Throw();
+        return module!;
+    }
+
+    private static CudaModule Compile(CudaContext context, string ptx)
     {
         using CudaContext.Scope scope = context.Enter();
         byte[] image = [.. Encoding.UTF8.GetBytes(ptx), 0];

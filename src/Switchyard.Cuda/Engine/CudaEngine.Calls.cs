@@ -17,11 +17,11 @@ internal sealed unsafe partial class CudaEngine
     {
         if (tensor.IsAbsent || tensor.Length == 0) return;
         nint address = tensor.Address;
-        PointerInfo memory = PointerInfo.Of(_runtime.Context, address);
-        if (memory.Kind != PointerKind.Device || memory.Device != _runtime.Device.Ordinal)
+        ref nint seen = ref _seen[(address >> 8) % _seen.Length];
+        if (seen != address)
         {
-            string where = memory.Kind == PointerKind.Device ? $"on device {memory.Device}" : "not in device memory";
-            throw new ArgumentException($"{name} is {where}; this rank's backend takes memory of device {_runtime.Device.Ordinal}.", name);
+            RequireOfDevice(address, name);
+            seen = address;
         }
         int size = tensor.Element.SizeInBytes();
         long stride = tensor.Rows > 1 ? tensor.RowStride * size : rowBytes;
@@ -33,14 +33,23 @@ internal sealed unsafe partial class CudaEngine
         }
     }
 
+    private void RequireOfDevice(nint address, string name)
+    {
+        PointerInfo memory = PointerInfo.Of(_runtime.Context, address);
+        if (memory.Kind == PointerKind.Device && memory.Device == _runtime.Device.Ordinal) return;
+        string where = memory.Kind == PointerKind.Device ? $"on device {memory.Device}" : "not in device memory";
+        throw new ArgumentException($"{name} is {where}; this rank's backend takes memory of device {_runtime.Device.Ordinal}.", name);
+    }
+
     public void Enter(in DeviceOptions device)
     {
+        using CudaContext.Scope scope = _runtime.Context.Enter();
         if (device.Stream is null && device.Overlap)
             throw new ArgumentException("DeviceOptions.Overlap is set without DeviceOptions.Stream: name the stream that the call is to run beside.", nameof(device));
         _blocks = device.Multiprocessors == 0 ? _defaultBlocks : BlocksOf(device.Multiprocessors, "DeviceOptions.Multiprocessors");
         _device = device;
         _awaitsReaders = false;
-        CudaStream? callers = device.Stream is { } handle ? CudaStream.Borrow(_runtime.Context, handle) : null;
+        CudaStream? callers = device.Stream is { } handle ? Borrow(handle) : null;
         _current = callers is null || device.Overlap ? _stream : callers;
         _isCapturing = callers is { IsCapturing: true };
         if (device.Overlap && device.WaitEvent == 0)
@@ -52,6 +61,13 @@ internal sealed unsafe partial class CudaEngine
         // Calls of a buffer follow each other, whatever streams they are on. A graph runs when its owner says.
         if (_lastStream != _current.Handle && !_isCapturing) _current.WaitFor(_lastDone);
         if (_isCapturing) _awaitsReaders = true;
+    }
+
+    /// <summary>A caller's stream; mostly the same one again.</summary>
+    private CudaStream Borrow(nint handle)
+    {
+        if (_borrowed is null || _borrowed.Handle != handle) _borrowed = CudaStream.Borrow(_runtime.Context, handle);
+        return _borrowed;
     }
 
     public void Count(RoutingPlan plan, ReadOnlyTensorView topkIndices)
@@ -67,6 +83,7 @@ internal sealed unsafe partial class CudaEngine
 
     public void Dispatch(in DispatchCall call)
     {
+        using CudaContext.Scope scope = _runtime.Context.Enter();
         RoutingPlan plan = call.Plan;
         Announcement announcement = call.Announcement;
         RowFormat format = announcement.Signature.Format;
@@ -151,6 +168,7 @@ internal sealed unsafe partial class CudaEngine
 
     public void Combine(in CombineCall call)
     {
+        using CudaContext.Scope scope = _runtime.Context.Enter();
         RoutingPlan plan = call.Plan;
         var memory = (DevicePlan)plan.OnDevice!;
         _site = new CallSite(Operation.Combine, CallPhase.AwaitAnnouncement, call.Announcement.Epoch);

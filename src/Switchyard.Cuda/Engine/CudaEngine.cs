@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Switchyard.Arena;
 using Switchyard.Cuda.Driver;
 using Switchyard.Cuda.Kernels;
@@ -38,6 +37,9 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private readonly CudaEvent _lastDone;
     private readonly CudaEvent _callersWork;
     private readonly long[] _load;
+
+    /// <summary>Addresses that were found to be of this device, so that the driver is asked once for each.</summary>
+    private readonly nint[] _seen = new nint[64];
     private readonly int _receiveCapacity;
     private readonly int _mostBlocks;
     private readonly int _defaultBlocks;
@@ -49,6 +51,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private ExchangeArgs _exchange;
     private FaultRecord? _ownFault;
     private CudaStream _current;
+    private CudaStream? _borrowed;
     private DeviceOptions _device;
     private nint _lastStream;
     private CallSite _site;
@@ -113,7 +116,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     {
         get
         {
-            _current.Synchronize();
+            _lastDone.Synchronize();
             fixed (long* load = _load) _runtime.CopyNow((nint)load, _loadAddress, _load.Length * sizeof(long));
             return _load;
         }
@@ -153,8 +156,10 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         _channel.RemoveWatcher(this);
         try
         {
-            if (_ownFault is null) _kernels.Control.Close(_current, _exchange);
-            if (!_current.IsIdle)
+            // The stream of the last call may be gone with its owner; what it held is done when the event is.
+            _stream.WaitFor(_lastDone);
+            if (_ownFault is null) _kernels.Control.Close(_stream, _exchange);
+            if (!_stream.IsIdle)
             {
                 ThreadPool.UnsafeQueueUserWorkItem(static engine => engine.Drain(), this, preferLocal: false);
                 return;
@@ -171,7 +176,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     {
         try
         {
-            _current.Synchronize();
+            _stream.Synchronize();
         }
         catch (CudaException)
         {

@@ -34,6 +34,9 @@ internal static unsafe partial class LibCuda
     [LibraryImport(Library)]
     public static partial CUresult cuCtxGetCurrent(nint* context);
 
+    [LibraryImport(Library)]
+    public static partial CUresult cuCtxSetCurrent(nint context);
+
     [LibraryImport(Library, EntryPoint = "cuCtxPushCurrent_v2")]
     public static partial CUresult cuCtxPushCurrent(nint context);
 

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 using Switchyard.Cuda.Driver;
 using Switchyard.Protocol;
@@ -17,6 +18,7 @@ internal sealed class DispatchKernel
     private const int Stages = 2;
     private const int RingOffset = 256;
     private const int MaxMovers = 12; // the others keep the books; 8 bytes for each stage of theirs fit before the rings
+    private const int MaxRingScaleBytes = 2048;
     private const int MaxPieceBytes = 14336; // 7 warps of two stages fill the shared memory of a Hopper block
     private const int MaxTokensPerBlock = ushort.MaxValue; // choices of an expert in a block are counted in 16 bits
     private readonly CudaFunction _function;
@@ -38,13 +40,27 @@ internal sealed class DispatchKernel
         int rowBytes = (int)args.RowBytes;
         int pieces = (rowBytes + MaxPieceBytes - 1) / MaxPieceBytes;
         int pieceBytes = (((rowBytes + pieces - 1) / pieces) + DeviceRows.Alignment - 1) & -DeviceRows.Alignment;
-        int movers = Math.Min(MaxMovers, (_sharedBytes - RingOffset) / (Stages * pieceBytes));
+        args.ScaleUnit = ScaleUnit(args);
+        // Scales that bulk copies can move travel with their row, where it is moved in one piece.
+        int ringScales = pieces == 1 && args.ScaleUnit == DeviceRows.Alignment && args.ScaleBytes <= MaxRingScaleBytes && args.Mine.Signature.Format.ScaleLayout == ScaleLayout.RowMajor ? (int)args.ScaleBytes : 0;
+        args.RingScales = (uint)ringScales;
+        int movers = Math.Min(MaxMovers, (_sharedBytes - RingOffset) / (Stages * (pieceBytes + ringScales)));
         args.Pieces = (uint)pieces;
         args.PieceBytes = (uint)pieceBytes;
         args.Movers = (uint)movers;
+        args.LanesAToken = Math.Min(32, BitOperations.RoundUpToPowerOf2(args.Exchange.TopK));
         // As exchange.cuh's Scratch: counts by warp and rank, two numbers an expert, counts by warp and expert.
         int scratch = (Warps * Limits.MaxRanks * sizeof(uint)) + ((int)args.Exchange.Experts * ((2 * sizeof(int)) + (Warps * sizeof(ushort))));
-        _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * pieceBytes))), stream, args);
+        _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * (pieceBytes + ringScales)))), stream, args);
+    }
+
+    /// <summary>Column-major scales are moved one by one, others by as many bytes as everything about them is a multiple of.</summary>
+    private static uint ScaleUnit(in DispatchArgs args)
+    {
+        if (args.ScaleBytes == 0 || args.Mine.Signature.Format.ScaleLayout == ScaleLayout.ColumnMajor) return args.ScaleSize;
+        ulong all = (ulong)args.Scales | (ulong)args.ScaleStride | args.ScaleBytes | 16;
+        uint unit = 1u << BitOperations.TrailingZeroCount(all);
+        return unit == 8 ? 4 : unit;
     }
 }
 
@@ -82,5 +98,7 @@ internal struct DispatchArgs
     public uint ScaleSize;
     public uint AwaitsReaders;
     public uint ZeroPadding;
-    public uint Unused;
+    public uint ScaleUnit;
+    public uint LanesAToken;
+    public uint RingScales;
 }

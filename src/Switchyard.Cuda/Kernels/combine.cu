@@ -263,10 +263,17 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
         announce(a.x, mine, epoch, nullptr, nullptr);
     }
     if (!hear(a.x, a.mine.signature, epoch)) return;
-    if (thread_index() == 0) {
+    if (warp_index() == 0) {
         Refusal why = GRANTED;
-        someone_cannot(a.x, epoch, why, heard.refused_rank, heard.needed, heard.available);
-        heard.refused = why;
+        u32 rank;
+        i64 needed = 0, available = 0;
+        someone_cannot(a.x, epoch, why, rank, needed, available);
+        if (lane_index() == 0) {
+            heard.refused = why;
+            heard.refused_rank = rank;
+            heard.needed = needed;
+            heard.available = available;
+        }
     }
     sync_block();
     bool refused = heard.refused != GRANTED;

@@ -36,7 +36,9 @@ struct DispatchArgs {
     u32 scale_bytes, scale_size; // of a row, of one
     u32 awaits_readers;
     u32 zero_padding;
-    u32 unused;
+    u32 scale_unit;          // bytes of scales that are moved at a time: of column-major ones one scale; 0 without scales
+    u32 lanes_a_token;       // that write what belongs to its rows; a power of two
+    u32 ring_scales;         // bytes of scales that travel with their row; 0: the clerks move them
 };
 
 // A destination's region, from where its parts begin.
@@ -102,33 +104,43 @@ DEVICE Scratch scratch_in(u8* shared, const Exchange& x) {
     return s;
 }
 
-// The ranks that a token has rows on, a bit each.
-DEVICE u64 ranks_of(const DispatchArgs& a, u32 token) {
+constexpr u32 AT_ONCE = 8; // choices that are kept in registers
+
+// Looks at a token's choices: the ranks that it has rows on, the first choice that is no expert or one twice; and counts them, where they are told apart
+// by nothing else.
+DEVICE u64 look_at(const DispatchArgs& a, u32 token, i32* counts, u32& wrong) {
+    u32 k = a.x.top_k, begin = token * k;
     u64 ranks = 0;
-    for (u32 k = 0; k < a.x.top_k; k++) {
-        i64 expert = choice_at(a, token * a.x.top_k + k);
-        if (expert >= 0 && expert < a.x.experts) ranks |= 1ull << (a.places[expert] >> 16);
+    i64 chosen[AT_ONCE];
+    for (u32 i = 0; i < AT_ONCE; i++) chosen[i] = i < k ? choice_at(a, begin + i) : -1;
+#pragma unroll
+    for (u32 i = 0; i < AT_ONCE; i++) {
+        i64 expert = chosen[i];
+        bool bad = expert < -1 || expert >= a.x.experts;
+        for (u32 earlier = 0; earlier < i; earlier++) bad |= expert >= 0 && chosen[earlier] == expert;
+        if (bad && begin + i < wrong) wrong = begin + i;
+        if (expert < 0 || expert >= a.x.experts) continue;
+        ranks |= 1ull << (a.places[expert] >> 16);
+        if (counts) add_shared(shared_address(counts + expert), 1);
+    }
+    for (u32 i = AT_ONCE; i < k; i++) {
+        i64 expert = choice_at(a, begin + i);
+        bool bad = expert < -1 || expert >= a.x.experts;
+        for (u32 earlier = 0; earlier < i && expert >= 0; earlier++) bad |= choice_at(a, begin + earlier) == expert;
+        if (bad && begin + i < wrong) wrong = begin + i;
+        if (expert < 0 || expert >= a.x.experts) continue;
+        ranks |= 1ull << (a.places[expert] >> 16);
+        if (counts) add_shared(shared_address(counts + expert), 1);
     }
     return ranks;
 }
 
-// The token's first choice that is no expert or one twice.
-DEVICE u32 first_wrong(const DispatchArgs& a, u32 token) {
-    for (u32 k = 0; k < a.x.top_k; k++) {
-        i64 expert = choice_at(a, token * a.x.top_k + k);
-        bool wrong = expert < -1 || expert >= a.x.experts;
-        for (u32 earlier = 0; earlier < k && expert >= 0; earlier++) wrong |= choice_at(a, token * a.x.top_k + earlier) == expert;
-        if (wrong) return token * a.x.top_k + k;
-    }
-    return NOTHING_WRONG;
-}
-
 // Ordinals of a warp's tokens among its rows to each rank; lane r keeps the counts of ranks r and r + 32. With Places, writes entries.
-template <bool Places> DEVICE void rank_pass(const DispatchArgs& a, Chunk tokens, u32* counts, Entry* entries) {
+template <bool Places> DEVICE void rank_pass(const DispatchArgs& a, Chunk tokens, u32* counts, Entry* entries, i32* of_experts, u32& wrong) {
     u32 lane = lane_index(), low = lower_lanes(), mine = counts[lane], upper = counts[lane + WARP];
     for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
         u32 token = first + lane, written = 0;
-        u64 ranks = token < tokens.end ? ranks_of(a, token) : 0;
+        u64 ranks = token < tokens.end ? look_at(a, token, Places ? nullptr : of_experts, wrong) : 0;
         for (u32 rank = 0; rank < a.x.ranks; rank++) {
             bool is_there = (ranks >> rank & 1) != 0;
             u32 lanes = ballot(is_there);
@@ -178,19 +190,10 @@ DEVICE void count_choices(const DispatchArgs& a, const Scratch& s, Chunk tokens)
     sync_block();
 
     Chunk share = share_of(tokens.end - tokens.begin, warp);
-    for (u32 token = tokens.begin + share.begin + lane_index(); token < tokens.begin + share.end; token += WARP) {
-        u32 bad = first_wrong(a, token);
-        if (bad != NOTHING_WRONG) min_shared(shared_address(&wrong), bad);
-    }
-    rank_pass<false>(a, { tokens.begin + share.begin, tokens.begin + share.end }, s.of_ranks + warp * MAX_RANKS, nullptr);
-    if (is_expert_major(a)) {
-        expert_pass<false>(a, { (tokens.begin + share.begin) * k, (tokens.begin + share.end) * k }, s.of_experts + warp * a.x.experts, nullptr);
-    } else {
-        for (u32 index = (tokens.begin + share.begin) * k + lane_index(); index < (tokens.begin + share.end) * k; index += WARP) {
-            i64 expert = choice_at(a, index);
-            if (expert >= 0 && expert < a.x.experts) add_shared(shared_address(s.all + expert), 1);
-        }
-    }
+    u32 begin = tokens.begin + share.begin, end = tokens.begin + share.end, bad = NOTHING_WRONG;
+    rank_pass<false>(a, { begin, end }, s.of_ranks + warp * MAX_RANKS, nullptr, is_expert_major(a) ? nullptr : s.all, bad);
+    if (bad != NOTHING_WRONG) min_shared(shared_address(&wrong), bad);
+    if (is_expert_major(a)) expert_pass<false>(a, { begin * k, end * k }, s.of_experts + warp * a.x.experts, nullptr);
     sync_block();
 
     // Counts of warps become where each begins within the block.
@@ -212,7 +215,6 @@ DEVICE void count_choices(const DispatchArgs& a, const Scratch& s, Chunk tokens)
 }
 
 DEVICE i32 sum_of_blocks(const DispatchArgs& a, u32 end, u32 column) {
-    constexpr u32 AT_ONCE = 8;
     const i32* counts = a.block_counts + column;
     u32 stride = a.x.ranks + a.x.experts + 1, block = 0;
     i32 sum = 0;
@@ -328,21 +330,24 @@ DEVICE void place_experts(const DispatchArgs& a, const Scratch& s, u64 epoch) {
     }
 }
 
-// The same verdict on all ranks, before a row moves; by one thread.
+// The same verdict on all ranks, before a row moves; by a warp, two ranks a lane.
 DEVICE void judge(const DispatchArgs& a, Agreed& agreed, u64 epoch) {
     Refusal why = GRANTED;
     u32 rank;
-    if (!someone_cannot(a.x, epoch, why, rank, agreed.needed, agreed.available)) {
-        for (rank = 0; rank < a.x.ranks; rank++) {
-            agreed.needed = a.plan->rows[rank];
-            agreed.available = entry_at(a.x, a.x.rank, rank, epoch)->region_rows;
-            if (agreed.needed <= agreed.available) continue;
+    i64 needed, available;
+    if (!someone_cannot(a.x, epoch, why, rank, needed, available)) {
+        rank = first_rank(a.x, [&](u32 each) INLINED { return a.plan->rows[each] > entry_at(a.x, a.x.rank, each, epoch)->region_rows; });
+        if (rank < a.x.ranks) {
             why = NO_ROWS;
-            break;
+            needed = a.plan->rows[rank];
+            available = entry_at(a.x, a.x.rank, rank, epoch)->region_rows;
         }
     }
+    if (lane_index() != 0) return;
     agreed.refused = why;
     agreed.refused_rank = rank;
+    agreed.needed = needed;
+    agreed.available = available;
 }
 
 // As Arena/RegionLayout.cs lays a region out; conformance holds the two together. False where a region is not in its owner's pool.
@@ -371,7 +376,8 @@ DEVICE bool locate(const DispatchArgs& a, Agreed& agreed, u64 epoch) {
 // A warp moves whole rows: the next is loaded while the last is stored to all its destinations.
 DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, Chunk tokens, u32 mover, u32 shared) {
     u32 lane = lane_index(), k = a.x.top_k;
-    u32 barriers = shared + mover * STAGES * 8, ring = shared + RING_OFFSET + mover * STAGES * a.piece_bytes;
+    u32 pitch = a.piece_bytes + a.ring_scales; // where scales travel with their row they lie behind it
+    u32 barriers = shared + mover * STAGES * 8, ring = shared + RING_OFFSET + mover * STAGES * pitch;
     if (lane == 0) {
         for (u32 stage = 0; stage < STAGES; stage++) mbarrier_init(barriers + 8 * stage, 1);
         mbarrier_init_fence();
@@ -380,11 +386,19 @@ DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, Chunk tokens,
     u32 first = tokens.begin + mover;
     if (first >= tokens.end) return;
     u32 items = (tokens.end - first + a.movers - 1) / a.movers * a.pieces;
-    auto load = [&](u32 item) {
+    auto load = [&](u32 item) INLINED {
         u32 offset = item % a.pieces * a.piece_bytes, left = a.row_bytes - offset, bytes = left < a.piece_bytes ? left : a.piece_bytes;
         u32 barrier = barriers + 8 * (item % STAGES);
-        mbarrier_arrive_expect(barrier, bytes);
-        bulk_load(ring + item % STAGES * a.piece_bytes, a.rows + (i64)(first + item / a.pieces * a.movers) * a.row_stride + offset, bytes, barrier);
+        i64 token = first + item / a.pieces * a.movers;
+        mbarrier_arrive_expect(barrier, bytes + a.ring_scales);
+        bulk_load(ring + item % STAGES * pitch, a.rows + token * a.row_stride + offset, bytes, barrier);
+        if (a.ring_scales) bulk_load(ring + item % STAGES * pitch + a.piece_bytes, a.scales + token * a.scale_stride, a.ring_scales, barrier);
+    };
+    auto store = [&](Entry entry, u32 stage, u32 offset, u32 bytes) INLINED {
+        if (entry.rank < 0) return;
+        const Region& region = agreed.regions[entry.rank];
+        bulk_store(region.rows + (i64)entry.row * a.row_bytes + offset, stage, bytes);
+        if (a.ring_scales) bulk_store(region.scales + (i64)entry.row * a.scale_bytes, stage + a.piece_bytes, a.ring_scales);
     };
     if (lane == 0) load(0);
     for (u32 item = 0; item < items; item++) {
@@ -394,12 +408,9 @@ DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, Chunk tokens,
         Entry entry = { -1, 0 };
         if (lane < k) entry = entries[lane];
         mbarrier_wait(barriers + 8 * (item % STAGES), item / STAGES % 2);
-        u32 stage = ring + item % STAGES * a.piece_bytes;
-        if (entry.rank >= 0) bulk_store(agreed.regions[entry.rank].rows + (i64)entry.row * a.row_bytes + offset, stage, bytes);
-        if (lane + WARP < k) {
-            entry = entries[lane + WARP];
-            if (entry.rank >= 0) bulk_store(agreed.regions[entry.rank].rows + (i64)entry.row * a.row_bytes + offset, stage, bytes);
-        }
+        u32 stage = ring + item % STAGES * pitch;
+        store(entry, stage, offset, bytes);
+        if (lane + WARP < k) store(entries[lane + WARP], stage, offset, bytes);
         bulk_commit();
         if (item + 1 == items) break;
         bulk_wait_read<1>();
@@ -409,52 +420,78 @@ DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, Chunk tokens,
     bulk_wait<0>();
 }
 
-template <class T> DEVICE void copy_spread(u8* to, const u8* from, u32 bytes) {
-    for (u32 i = lane_index(); i < bytes / sizeof(T); i += WARP) ((T*)to)[i] = ((const T*)from)[i];
+// By a warp: the scales of a token, read once, to each of its rows. T: what is moved at a time; of column-major scales one.
+template <class T> DEVICE void write_scales(const DispatchArgs& a, const Agreed& agreed, u32 token) {
+    u32 k = a.x.top_k, units = a.scale_bytes / sizeof(T);
+    const T* from = (const T*)(a.scales + (i64)token * a.scale_stride);
+    for (u32 round = 0; round < k; round += WARP) {
+        Entry mine = { -1, 0 };
+        if (round + lane_index() < k) mine = a.sent[(u64)token * k + round + lane_index()];
+        u32 there = ballot(mine.rank >= 0);
+        for (u32 first = 0; first < units; first += WARP) {
+            u32 unit = first + lane_index();
+            T value = {};
+            if (unit < units) value = from[unit];
+            for (u32 left = there; left != 0; left &= left - 1) {
+                u32 place = (u32)__builtin_ctz(left);
+                u32 rank = from_lane((u32)mine.rank, place), row = from_lane((u32)mine.row, place);
+                const Region& region = agreed.regions[rank];
+                if (unit >= units) continue;
+                if (!a.mine.signature.scale_layout) ((T*)(region.scales + (i64)row * a.scale_bytes))[unit] = value;
+                else *(T*)(region.scales + unit * region.scale_column + (i64)row * a.scale_size) = value;
+            }
+        }
+    }
 }
 
-DEVICE void write_scales(const DispatchArgs& a, const Region& region, u32 token, i32 row) {
-    const u8* from = a.scales + (i64)token * a.scale_stride;
-    if (!a.mine.signature.scale_layout) {
-        u8* to = region.scales + (i64)row * a.scale_bytes;
-        if ((((u64)to | (u64)from | a.scale_bytes) & 3) == 0) copy_spread<u32>(to, from, a.scale_bytes);
-        else copy_spread<u8>(to, from, a.scale_bytes);
-        return;
-    }
-    u8* to = region.scales + (i64)row * a.scale_size;
-    for (u32 scale = lane_index(); scale < a.scale_bytes / a.scale_size; scale += WARP) {
-        u8* there = to + scale * region.scale_column;
-        const u8* here = from + scale * a.scale_size;
-        if (a.scale_size == 4 && ((u64)here & 3) == 0) *(u32*)there = *(const u32*)here;
-        else for (u32 i = 0; i < a.scale_size; i++) there[i] = here[i];
+// As many columns of a lane's row as tokens' lanes hold, some in one store.
+template <u32 Width> DEVICE void write_columns(const Region& region, i32 rank, i64 at, u32 end, u32 leader, u32 mine, float weight) {
+    for (u32 column = 0; column < end; column += Width) {
+        struct alignas(4 * Width) { i32 v[Width]; } indices;
+        struct alignas(4 * Width) { float v[Width]; } weights;
+        for (u32 i = 0; i < Width; i++) {
+            u32 place = from_lane(mine, leader + column + i);
+            float carried = from_lane(weight, leader + column + i);
+            bool is_here = place >> 16 == (u32)rank;
+            indices.v[i] = is_here ? (i32)(place & 0xffff) : -1;
+            weights.v[i] = is_here ? carried : 0;
+        }
+        if (rank < 0) continue;
+        *(decltype(indices)*)(region.indices + at + column) = indices;
+        *(decltype(weights)*)(region.weights + at + column) = weights;
     }
 }
 
-// By a warp: a row's source, and for each column the expert here that was chosen and its weight, or none.
-DEVICE void write_metadata(const DispatchArgs& a, const Agreed& agreed, u32 token) {
-    u32 k = a.x.top_k;
-    const Entry* entries = a.sent + (u64)token * k;
-    for (u32 e = lane_index(); e < k; e += WARP) {
-        Entry entry = entries[e];
-        if (entry.rank < 0) continue;
-        const Region& region = agreed.regions[entry.rank];
-        region.sources[2 * (i64)entry.row] = (i32)a.x.rank;
-        region.sources[2 * (i64)entry.row + 1] = (i32)token;
-        if (!is_expert_major(a)) continue;
-        region.indices[entry.row] = (i32)(a.places[choice_at(a, token * k + e)] & 0xffff);
-        region.weights[entry.row] = a.weights ? a.weights[token * k + e] : 1;
-    }
-    if (is_expert_major(a)) return;
-    for (u32 i = lane_index(); i < k * k; i += WARP) {
-        Entry entry = entries[i / k];
-        if (entry.rank < 0) continue;
-        u32 column = i % k;
-        i64 expert = choice_at(a, token * k + column), at = (i64)entry.row * k + column;
-        u32 place = expert < 0 ? 0xffffffff : a.places[expert];
-        bool is_here = place >> 16 == (u32)entry.rank;
-        const Region& region = agreed.regions[entry.rank];
-        region.indices[at] = is_here ? (i32)(place & 0xffff) : -1;
-        region.weights[at] = !is_here ? 0 : a.weights ? a.weights[token * k + column] : 1;
+// Several tokens at a time: a lane for each place of a token, which writes the row that is there: its source, and for each column the expert here
+// that was chosen and its weight, or none.
+DEVICE void write_metadata(const DispatchArgs& a, const Agreed& agreed, u32 first, u32 tokens) {
+    u32 k = a.x.top_k, place = lane_index() % a.lanes_a_token, token = first + lane_index() / a.lanes_a_token, leader = lane_index() - place;
+    // Of more places than lanes some at a time.
+    for (u32 round = 0; round < k; round += a.lanes_a_token) {
+        Entry entry = { -1, 0 };
+        if (token < first + tokens && round + place < k) entry = a.sent[(u64)token * k + round + place];
+        const Region& region = agreed.regions[entry.rank < 0 ? 0 : entry.rank];
+        if (entry.rank >= 0) *(Entry*)(region.sources + 2 * (i64)entry.row) = { (i32)a.x.rank, (i32)token };
+        if (is_expert_major(a)) {
+            if (entry.rank < 0) continue;
+            u32 index = token * k + round + place;
+            region.indices[entry.row] = (i32)(a.places[choice_at(a, index)] & 0xffff);
+            region.weights[entry.row] = a.weights ? a.weights[index] : 1;
+            continue;
+        }
+        for (u32 columns = 0; columns < k; columns += a.lanes_a_token) {
+            u32 index = token * k + columns + place, mine = 0xffffffff;
+            float weight = 1;
+            if (token < first + tokens && columns + place < k) {
+                i64 expert = choice_at(a, index);
+                if (expert >= 0) mine = a.places[expert];
+                if (a.weights) weight = a.weights[index];
+            }
+            u32 end = k - columns < a.lanes_a_token ? k - columns : a.lanes_a_token;
+            i64 at = (i64)entry.row * k + columns;
+            if (k % 4 == 0 && end % 4 == 0) write_columns<4>(region, entry.rank, at, end, leader, mine, weight);
+            else write_columns<1>(region, entry.rank, at, end, leader, mine, weight);
+        }
     }
 }
 
@@ -474,46 +511,54 @@ DEVICE void write_groups(const DispatchArgs& a, const Agreed& agreed, u32 token)
     }
 }
 
-// By a warp, of this rank's own region: rows that nobody sends have no source, expert or weight; their bytes may be wanted zero.
-DEVICE void write_absent(const DispatchArgs& a, const Region& region, i64 row, bool zero) {
-    u32 columns = is_expert_major(a) ? 1 : a.x.top_k, lane = lane_index();
-    if (!is_cached(a)) {
-        if (lane < 2) region.sources[2 * row + lane] = -1;
-        for (u32 i = lane; i < columns; i += WARP) { region.indices[row * columns + i] = -1; region.weights[row * columns + i] = 0; }
-    }
-    if (!zero) return;
-    for (u32 i = lane * 16; i < a.row_bytes; i += WARP * 16) st_16(region.rows + row * a.row_bytes + i, {});
-    if (!a.mine.signature.scale_layout) {
-        for (u32 i = lane; i < a.scale_bytes; i += WARP) region.scales[row * a.scale_bytes + i] = 0;
-        return;
-    }
-    for (u32 i = lane; i < a.scale_bytes; i += WARP)
-        region.scales[i / a.scale_size * region.scale_column + row * a.scale_size + i % a.scale_size] = 0;
+// Of this rank's own region: rows that nobody sends have no source, expert or weight; their bytes may be wanted zero. A thread of some.
+DEVICE void fill_words(void* words, i64 begin, i64 end, u32 value, u32 thread, u32 threads) {
+    for (i64 i = begin + thread; i < end; i += threads) ((u32*)words)[i] = value;
 }
 
-DEVICE void write_padding(const DispatchArgs& a, const Region& region, u32 writer, u32 writers) {
+DEVICE void write_absent(const DispatchArgs& a, const Region& region, i64 begin, i64 end, u32 thread, u32 threads) {
+    i64 columns = is_expert_major(a) ? 1 : a.x.top_k;
+    fill_words(region.sources, 2 * begin, 2 * end, 0xffffffff, thread, threads);
+    fill_words(region.indices, columns * begin, columns * end, 0xffffffff, thread, threads);
+    fill_words(region.weights, columns * begin, columns * end, 0, thread, threads);
+}
+
+DEVICE void write_zeros(const DispatchArgs& a, const Region& region, i64 begin, i64 end, u32 thread, u32 threads) {
+    for (i64 i = begin * a.row_bytes / 16 + thread; i < end * a.row_bytes / 16; i += threads) st_16(region.rows + i * 16, {});
+    if (!a.mine.signature.scale_layout) {
+        for (i64 i = begin * a.scale_bytes + thread; i < end * a.scale_bytes; i += threads) region.scales[i] = 0;
+        return;
+    }
+    for (u32 scale = 0; scale < a.scale_bytes / a.scale_size; scale++)
+        for (i64 i = begin * a.scale_size + thread; i < end * a.scale_size; i += threads) region.scales[scale * region.scale_column + i] = 0;
+}
+
+DEVICE void write_padding(const DispatchArgs& a, const Region& region, u32 thread, u32 threads) {
     u32 locals = locals_of(a, a.x.rank);
     const i32 *counts = tokens_per_expert(a.plan), *offsets = expert_offsets(a.plan, locals);
-    for (u32 local = 0; local < locals && is_expert_major(a) && a.mine.signature.alignment > 1; local++)
-        for (i64 row = offsets[local] + counts[local] + (i64)writer; row < offsets[local + 1]; row += writers) write_absent(a, region, row, a.zero_padding);
-    if (is_cached(a)) return;
-    for (i64 row = a.plan->rows[a.x.rank] + writer; row < region.rows_in_all; row += writers) write_absent(a, region, row, false);
+    for (u32 local = 0; local < locals && is_expert_major(a) && a.mine.signature.alignment > 1; local++) {
+        i64 begin = offsets[local] + counts[local], end = offsets[local + 1];
+        if (!is_cached(a)) write_absent(a, region, begin, end, thread, threads);
+        if (a.zero_padding) write_zeros(a, region, begin, end, thread, threads);
+    }
+    if (!is_cached(a)) write_absent(a, region, a.plan->rows[a.x.rank], region.rows_in_all, thread, threads);
 }
 
 // What the movers leave to others: all that goes with the rows.
 DEVICE void keep_books(const DispatchArgs& a, const Agreed& agreed, Chunk tokens, u32 clerk, u32 clerks) {
-    u32 k = a.x.top_k;
+    u32 at_once = WARP / a.lanes_a_token;
+    for (u32 token = tokens.begin + clerk * at_once; token < tokens.end && !is_cached(a); token += clerks * at_once)
+        write_metadata(a, agreed, token, tokens.end - token < at_once ? tokens.end - token : at_once);
     for (u32 token = tokens.begin + clerk; token < tokens.end; token += clerks) {
-        if (!is_cached(a)) {
-            write_metadata(a, agreed, token);
-            if (is_pre_reduced(a)) write_groups(a, agreed, token);
-        }
-        for (u32 e = 0; e < k && a.scale_bytes > 0; e++) {
-            Entry entry = a.sent[(u64)token * k + e];
-            if (entry.rank >= 0) write_scales(a, agreed.regions[entry.rank], token, entry.row);
-        }
+        if (is_pre_reduced(a) && !is_cached(a)) write_groups(a, agreed, token);
+        if (a.ring_scales) continue;
+        if (a.scale_unit == 16) write_scales<uint4>(a, agreed, token);
+        else if (a.scale_unit == 4) write_scales<u32>(a, agreed, token);
+        else if (a.scale_unit == 2) write_scales<u16>(a, agreed, token);
+        else if (a.scale_unit == 1) write_scales<u8>(a, agreed, token);
+        else if (a.scale_unit == 8) write_scales<u64>(a, agreed, token);
     }
-    write_padding(a, agreed.regions[a.x.rank], block_index() * clerks + clerk, block_count() * clerks);
+    write_padding(a, agreed.regions[a.x.rank], (block_index() * clerks + clerk) * WARP + lane_index(), block_count() * clerks * WARP);
 }
 
 // ---- telling
@@ -600,7 +645,7 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
         place_experts(a, scratch, epoch);
         sync_block();
     }
-    if (thread_index() == 0) judge(a, agreed, epoch);
+    if (warp == 0) judge(a, agreed, epoch);
     sync_block();
     bool refused = agreed.refused != GRANTED;
     if (!refused) {
@@ -614,7 +659,8 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
                 u32* counts = scratch.of_ranks + warp * MAX_RANKS;
                 for (u32 rank = lane_index(); rank < a.x.ranks; rank += WARP) counts[rank] += (u32)agreed.base[rank];
                 sync_warp();
-                rank_pass<true>(a, { begin, end }, counts, a.summed);
+                u32 wrong;
+                rank_pass<true>(a, { begin, end }, counts, a.summed, nullptr, wrong);
             }
             fence_proxy_async_shared();
             sync_block();

@@ -348,15 +348,21 @@ DEVICE void tell_refusal(const Exchange& x, Operation operation, Refusal why, u3
     st_release_sys((u64*)&x.control->refusal, why);
 }
 
-// Whether any rank has said that it cannot take part; by one thread, the same on all ranks.
+// By a warp, two ranks a lane: the lowest rank of which something holds; the number of ranks where it does of none.
+template <class Holds> DEVICE u32 first_rank(const Exchange& x, Holds holds) {
+    u32 lane = lane_index();
+    bool low = lane < x.ranks && holds(lane), high = lane + WARP < x.ranks && holds(lane + WARP);
+    u32 lows = ballot(low), highs = ballot(high);
+    return lows ? (u32)__builtin_ctz(lows) : highs ? WARP + (u32)__builtin_ctz(highs) : x.ranks;
+}
+
+// By a warp: whether any rank has said that it cannot take part; the same on all ranks.
 DEVICE bool someone_cannot(const Exchange& x, u64 epoch, Refusal& why, u32& rank, i64& needed, i64& available) {
-    for (rank = 0; rank < x.ranks; rank++) {
-        const Announcement* entry = entry_at(x, x.rank, rank, epoch);
-        if (entry->needed == 0) continue;
-        why = entry->needed < 0 ? NO_EXPERT : NO_BYTES;
-        needed = entry->needed < 0 ? -1 - entry->needed : entry->needed;
-        available = entry->available;
-        return true;
-    }
-    return false;
+    rank = first_rank(x, [&](u32 each) INLINED { return entry_at(x, x.rank, each, epoch)->needed != 0; });
+    if (rank == x.ranks) return false;
+    const Announcement* entry = entry_at(x, x.rank, rank, epoch);
+    why = entry->needed < 0 ? NO_EXPERT : NO_BYTES;
+    needed = entry->needed < 0 ? -1 - entry->needed : entry->needed;
+    available = entry->available;
+    return true;
 }

@@ -9,6 +9,8 @@ using u64 = unsigned long long;
 using i64 = long long;
 
 #define DEVICE __attribute__((device)) inline __attribute__((always_inline))
+// Behind a lambda's parameters: as DEVICE is, or what it refers to would have to lie in memory.
+#define INLINED __attribute__((always_inline))
 // For what is rare: kept out of the way, and once.
 #define DEVICE_RARELY __attribute__((device)) __attribute__((noinline)) inline
 #define SHARED __attribute__((shared))

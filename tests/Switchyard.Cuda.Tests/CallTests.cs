@@ -1,0 +1,247 @@
+using System.Diagnostics;
+using Switchyard.Cuda.Driver;
+using Switchyard.Cuda.Tests.Interop;
+
+namespace Switchyard.Cuda.Tests;
+
+/// <summary>Calls as a device's user makes them: on streams, beside other work, in graphs; and what is refused.</summary>
+public sealed class CallTests
+{
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    [InlineData(8)]
+    public void One_thread_drives_all_ranks_where_no_call_waits(int ranks)
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, ranks);
+        for (int step = 0; step < 20; step++)
+        {
+            calls.Draw();
+            Dispatched[] received = [.. Enumerable.Range(0, ranks).Select(rank => calls.Dispatch(rank, On(calls, rank)))];
+            for (int rank = 0; rank < ranks; rank++) calls.Combine(rank, received[rank], On(calls, rank));
+            calls.Synchronize();
+            calls.RequireSums();
+            foreach (Dispatched each in received)
+            {
+                each.Handle.Dispose();
+                each.Dispose();
+            }
+        }
+    }
+
+    [Fact]
+    public void Work_beside_a_stream_is_ordered_by_events()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 4);
+        using CudaEvent ready = CudaEvent.Create(gpu.Context);
+        CudaEvent[] done = [.. calls.Streams.Select(_ => CudaEvent.Create(gpu.Context))];
+        for (int step = 0; step < 20; step++)
+        {
+            calls.Draw();
+            ready.Record(gpu.Stream);
+            var received = new Dispatched[calls.Count];
+            for (int rank = 0; rank < calls.Count; rank++)
+            {
+                DeviceOptions beside = On(calls, rank) with { Overlap = true, WaitEvent = step % 2 == 0 ? ready.Handle : 0, SignalEvent = done[rank].Handle };
+                received[rank] = calls.Dispatch(rank, beside);
+                calls.Combine(rank, received[rank], beside with { WaitEvent = 0 });
+                calls.Streams[rank].WaitFor(done[rank]);
+            }
+            calls.Synchronize();
+            calls.RequireSums();
+            foreach (Dispatched each in received) each.Dispose();
+        }
+        foreach (CudaEvent each in done) each.Dispose();
+    }
+
+    [Fact]
+    public void A_graph_of_calls_runs_again_and_again_with_other_routes()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 3);
+        calls.Draw();
+        // Once before: what a first call takes is not taken while a stream is captured.
+        Dispatched[] first = [.. Enumerable.Range(0, calls.Count).Select(rank => calls.Dispatch(rank, On(calls, rank)))];
+        for (int rank = 0; rank < calls.Count; rank++) calls.Combine(rank, first[rank], On(calls, rank));
+        calls.Synchronize();
+        foreach (Dispatched each in first) each.Dispose();
+        var received = new Dispatched[calls.Count];
+        Graph[] graphs = [.. Enumerable.Range(0, calls.Count).Select(rank => Graph.Capture(calls.Streams[rank], () =>
+        {
+            received[rank] = calls.Dispatch(rank, On(calls, rank));
+            calls.Combine(rank, received[rank], On(calls, rank));
+        }))];
+        for (int run = 0; run < 50; run++)
+        {
+            calls.Draw();
+            for (int rank = 0; rank < calls.Count; rank++) graphs[rank].Launch(calls.Streams[rank]);
+            calls.Synchronize();
+            calls.RequireSums();
+        }
+        foreach (Graph graph in graphs) graph.Dispose();
+
+        // Calls outside of graphs go on with what graphs have counted.
+        calls.Draw();
+        Dispatched[] after = [.. Enumerable.Range(0, calls.Count).Select(rank => calls.Dispatch(rank, On(calls, rank)))];
+        for (int rank = 0; rank < calls.Count; rank++) calls.Combine(rank, after[rank], On(calls, rank));
+        calls.Synchronize();
+        calls.RequireSums();
+    }
+
+    [Fact]
+    public void A_call_that_waits_for_counts_cannot_be_captured()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 1);
+        calls.Draw();
+        InvalidOperationException? error = null;
+        using Graph graph = Graph.Capture(calls.Streams[0], () => error = Assert.Throws<InvalidOperationException>(() => calls.Dispatch(0, On(calls, 0), isFixed: false)));
+        Assert.Contains("DispatchOptions.FixedShape", error!.Message, StringComparison.Ordinal);
+        using Dispatched after = calls.Dispatch(0, On(calls, 0), isFixed: false);
+        Assert.Equal(ExpectedRows(calls), after.RowCount);
+    }
+
+    [Fact]
+    public void Wrong_choices_on_the_device_are_told_to_all_ranks_and_the_next_call_works()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 3);
+        calls.Draw();
+        foreach (int[] wrong in new[] { new[] { 1, CallRanks.Experts, 2 }, [5, -2, 1], [4, 1, 4] })
+        {
+            calls.Write<int>(1, calls.Indices[1] + (7 * CallRanks.TopK * sizeof(int)), wrong);
+            RoutingException[] errors = [.. InThreads(calls, rank => Assert.Throws<RoutingException>(() => calls.Dispatch(rank, default, isFixed: false)))];
+            Assert.All(errors, error => Assert.Equal((1, 7, Recovery.CallAgain), (error.Rank, error.Token, error.Recovery)));
+            Assert.All(errors, error => Assert.Contains(error.Expert, wrong.Select(expert => (long)expert)));
+        }
+        calls.Draw();
+        Dispatched[] received = [.. InThreads(calls, rank => calls.Dispatch(rank, default, isFixed: false))];
+        _ = InThreads(calls, rank =>
+        {
+            calls.Combine(rank, received[rank], default);
+            return 0;
+        });
+        calls.RequireSums();
+    }
+
+    [Fact]
+    public void Memory_that_is_not_the_devices_or_not_aligned_is_refused()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 1);
+        calls.Draw();
+        float[] host = new float[CallRanks.Hidden];
+        int[] none = new int[CallRanks.TopK];
+        ArgumentException error = Assert.Throws<ArgumentException>(() => calls.Buffers[0].Dispatch(host, none));
+        Assert.Contains("topkIndices is not in device memory", error.Message, StringComparison.Ordinal);
+        error = Assert.Throws<ArgumentException>(() => calls.Buffers[0].Dispatch(
+            ReadOnlyTensorView.FromPointer(calls.X[0] + 4, 1, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 0),
+            ReadOnlyTensorView.FromPointer(calls.Indices[0], 1, CallRanks.TopK, CallRanks.TopK, ElementType.Int32, 0)));
+        Assert.Contains("multiples of 16", error.Message, StringComparison.Ordinal);
+        calls.Dispatch(0, default).Dispose();
+    }
+
+    [Fact]
+    public void More_blocks_than_run_at_once_are_refused()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 4);
+        int most = gpu.Device.MultiprocessorCount / 4;
+        ArgumentOutOfRangeException error = Assert.Throws<ArgumentOutOfRangeException>(() => calls.Dispatch(0, new() { Multiprocessors = most + 1 }));
+        Assert.Contains($"must be 1 to {most}", error.Message, StringComparison.Ordinal);
+        Assert.Throws<ArgumentException>(() => calls.Dispatch(0, new() { Overlap = true }));
+    }
+
+    [Fact]
+    public void A_rank_that_never_comes_is_named_by_all_and_the_device_works_on()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 3, deadline: TimeSpan.FromMilliseconds(300));
+        calls.Draw();
+        var clock = Stopwatch.StartNew();
+        PeerTimeoutException[] errors = [.. InThreads(calls, rank => Assert.Throws<PeerTimeoutException>(() => calls.Dispatch(rank, default)), ranks: 2)];
+        Assert.InRange(clock.Elapsed, TimeSpan.FromMilliseconds(250), TimeSpan.FromSeconds(3));
+        Assert.All(errors, error => Assert.Equal((2, CallPhase.AwaitAnnouncement, 1L, 0L), (error.Peer.Rank, error.Site.Phase, error.Expected, error.Seen)));
+        Assert.Throws<PeerTimeoutException>(() => calls.Dispatch(0, default));
+        gpu.Context.Synchronize();
+        using var others = new CallRanks(gpu, 2);
+        others.Draw();
+        Dispatched[] received = [.. Enumerable.Range(0, 2).Select(rank => others.Dispatch(rank, On(others, rank)))];
+        for (int rank = 0; rank < 2; rank++) others.Combine(rank, received[rank], On(others, rank));
+        others.Synchronize();
+        others.RequireSums();
+    }
+
+    [Fact]
+    public async Task A_rank_that_leaves_ends_the_waits_for_it()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 3);
+        calls.Draw();
+        Task<PeerLostException[]> waiting = Task.Run(() => InThreads(calls, rank => Assert.Throws<PeerLostException>(() => calls.Dispatch(rank, default)), ranks: 2), TestContext.Current.CancellationToken);
+        await Task.Delay(100, TestContext.Current.CancellationToken);
+        calls.Group(2).Dispose();
+        var clock = Stopwatch.StartNew();
+        Assert.All(await waiting, error => Assert.Equal(2, error.Peer.Rank));
+        Assert.InRange(clock.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(1));
+    }
+
+    [Fact]
+    public void Rows_beyond_the_capacity_are_refused_by_all_when_they_look()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 2, capacity: 3);
+        calls.Draw();
+        Dispatched[] received = [.. Enumerable.Range(0, 2).Select(rank => calls.Dispatch(rank, On(calls, rank)))];
+        for (int rank = 0; rank < 2; rank++) calls.Combine(rank, received[rank], On(calls, rank));
+        calls.Synchronize();
+        for (int rank = 0; rank < 2; rank++)
+        {
+            int at = rank;
+            CapacityException error = Assert.Throws<CapacityException>(() => calls.Dispatch(at, On(calls, at)));
+            Assert.Equal((3L, "rows"), (error.Available, error.Unit));
+        }
+        foreach (Dispatched each in received) each.Dispose();
+        for (int rank = 0; rank < 2; rank++) calls.Write<int>(rank, calls.Indices[rank], Enumerable.Repeat(-1, CallRanks.Tokens * CallRanks.TopK).ToArray());
+        _ = InThreads(calls, rank =>
+        {
+            calls.Dispatch(rank, default, isFixed: false).Dispose();
+            return 0;
+        });
+    }
+
+    [Fact]
+    public void A_call_that_does_not_wait_allocates_nothing()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 1);
+        calls.Draw();
+        DeviceOptions device = On(calls, 0);
+        long before = 0;
+        for (int step = 0; step < 60; step++)
+        {
+            if (step == 40) before = GC.GetAllocatedBytesForCurrentThread();
+            Dispatched received = calls.Dispatch(0, device);
+            calls.Combine(0, received, device);
+            received.Handle.Dispose();
+            received.Dispose();
+        }
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        calls.Synchronize();
+        calls.RequireSums();
+    }
+
+    private static DeviceOptions On(CallRanks calls, int rank) => new() { Stream = calls.Streams[rank].Handle };
+
+    private static int ExpectedRows(CallRanks calls) =>
+        Enumerable.Range(0, CallRanks.Tokens).Count(token => calls.ChoicesOnHost[0].AsSpan(token * CallRanks.TopK, CallRanks.TopK).ContainsAnyExcept(-1));
+
+    private static T[] InThreads<T>(CallRanks calls, Func<int, T> call, int? ranks = null)
+    {
+        Task<T>[] tasks = [.. Enumerable.Range(0, ranks ?? calls.Count).Select(rank => Task.Factory.StartNew(
+            () => call(rank), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
+        return Task.WhenAll(tasks).WaitAsync(TimeSpan.FromSeconds(30)).GetAwaiter().GetResult();
+    }
+}
