@@ -180,11 +180,11 @@ public sealed class TestResult(TestBuffer buffer, Dispatched inner) : IDisposabl
         return TensorView.FromPointer(here, there.Rows, there.RowLength, there.RowStride, there.Element);
     }
 
-    private T[] Copy<T>(TensorView there)
+    private unsafe T[] Copy<T>(TensorView there)
         where T : unmanaged
     {
-        byte[]? copy = null;
-        TensorView here = Mirror(ref copy, there);
-        return here.AsSpan<T>().ToArray();
+        var values = new T[TestBuffer.BytesOf(there) / sizeof(T)];
+        fixed (T* here = values) buffer.Access!.Copy((nint)here, there.Address, TestBuffer.BytesOf(there));
+        return values;
     }
 }

@@ -93,7 +93,7 @@ internal sealed class CallRanks : IDisposable
             float[] output = Read<float>(rank, Output[rank], Tokens * Hidden);
             for (int token = 0; token < Tokens; token++)
             {
-                int rows = ChoicesOnHost[rank].AsSpan(token * TopK, TopK).ToArray().Where(expert => expert >= 0).Select(expert => expert * Count / Experts).Distinct().Count();
+                int rows = ChoicesOnHost[rank].AsSpan(token * TopK, TopK).ToArray().Where(expert => expert >= 0).Select(RankOf).Distinct().Count();
                 for (int i = 0; i < Hidden; i++)
                 {
                     float value = XOnHost[rank][(token * Hidden) + i], sum = rows == 0 ? 0 : value;
@@ -129,6 +129,8 @@ internal sealed class CallRanks : IDisposable
         foreach (CudaAccess memory in _memory) memory.Dispose();
         foreach (ExpertGroup group in _groups) group.Dispose();
     }
+
+    private int RankOf(int expert) => Enumerable.Range(0, Count).First(rank => expert < (rank + 1) * Experts / Count);
 
     private int[] Choices()
     {

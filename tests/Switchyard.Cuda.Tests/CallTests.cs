@@ -195,8 +195,10 @@ public sealed class CallTests
         using var calls = new CallRanks(gpu, 2, capacity: 3);
         calls.Draw();
         Dispatched[] received = [.. Enumerable.Range(0, 2).Select(rank => calls.Dispatch(rank, On(calls, rank)))];
-        for (int rank = 0; rank < 2; rank++) calls.Combine(rank, received[rank], On(calls, rank));
         calls.Synchronize();
+        // It brought nothing.
+        for (int rank = 0; rank < 2; rank++) Assert.Equal(-1, calls.Read<int>(rank, received[rank].SourcesView.Address, 6).AsSpan().IndexOfAnyExcept(-1));
+        // The next call tells, and is not made.
         for (int rank = 0; rank < 2; rank++)
         {
             int at = rank;

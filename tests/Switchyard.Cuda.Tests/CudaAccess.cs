@@ -31,5 +31,6 @@ internal sealed class CudaAccess(int device, long bytes = 64 << 20) : DeviceAcce
 
     public override void Fill(nint target, byte value, long bytes) => _runtime.FillNow(target, value, bytes);
 
-    public override void Dispose() => _memory.Dispose();
+    /// <summary>Other ranks' kernels may still run.</summary>
+    public override void Dispose() => _runtime.Retire(_memory.Dispose);
 }

@@ -76,8 +76,55 @@ internal sealed class ExchangeMeasurements : IDisposable
             Console.WriteLine(string.Join("  ", new[] { "routing", "element", "sms", "rows", "verified", "dispatchUs", "dispatchFractionOfCopy", "combineUs", "combineFractionOfCopy", "hostDispatchUs", "hostCombineUs", "allocatedBytesPerStep" }
                 .Where(result.ContainsKey).Select(name => $"{name} {JsonSerializer.Serialize(result[name])}")));
         }
+        Dictionary<string, object> host = MeasureHost(measurements._gpu);
+        results.Add(host);
+        Console.WriteLine(JsonSerializer.Serialize(host));
         File.WriteAllText(file, JsonSerializer.Serialize(results, _indented) + "\n");
         return results.All(result => (bool)result["verified"]) ? 0 : 1;
+    }
+
+    /// <summary>Time of the host for calls that do not wait, one behind the other, and what they allocate.</summary>
+    private static Dictionary<string, object> MeasureHost(Gpu gpu)
+    {
+        const int Pairs = 64; // as many as the device's queue takes without holding up the host
+        using var calls = new CallRanks(gpu, 1);
+        calls.Draw();
+        var device = new DeviceOptions { Stream = calls.Streams[0].Handle };
+        double[] dispatch = new double[Repetitions], combine = new double[Repetitions];
+        long allocated = 0;
+        for (int turn = -Warmup; turn < Repetitions; turn++)
+        {
+            long inDispatch = 0, inCombine = 0, before = GC.GetAllocatedBytesForCurrentThread();
+            for (int pair = 0; pair < Pairs; pair++)
+            {
+                long start = Stopwatch.GetTimestamp();
+                Dispatched received = calls.Dispatch(0, device);
+                long middle = Stopwatch.GetTimestamp();
+                calls.Combine(0, received, device);
+                inDispatch += middle - start;
+                inCombine += Stopwatch.GetTimestamp() - middle;
+                received.Handle.Dispose();
+                received.Dispose();
+            }
+            if (turn >= 0)
+            {
+                allocated += GC.GetAllocatedBytesForCurrentThread() - before;
+                (dispatch[turn], combine[turn]) = (Stopwatch.GetElapsedTime(0, inDispatch).TotalMicroseconds / Pairs, Stopwatch.GetElapsedTime(0, inCombine).TotalMicroseconds / Pairs);
+            }
+            calls.Synchronize();
+        }
+        calls.RequireSums();
+        return new()
+        {
+            ["backend"] = "cuda",
+            ["mode"] = "host",
+            ["ranks"] = 1,
+            ["tokens"] = CallRanks.Tokens,
+            ["verified"] = true,
+            ["hostDispatchUs"] = Percentiles(dispatch),
+            ["hostCombineUs"] = Percentiles(combine),
+            ["allocatedBytes"] = allocated,
+        };
     }
 
     public void Dispose()
@@ -279,7 +326,7 @@ internal sealed class ExchangeMeasurements : IDisposable
         Math.Round(((Ranks * (long)Tokens) + rows) * rowBytes / us.Order().ElementAt(Repetitions / 2) / 1e3 / _copyGBps, 3);
 
     private static Dictionary<string, double> Percentiles(double[] us) =>
-        new() { ["p50"] = Math.Round(us.Order().ElementAt(Repetitions / 2), 1), ["p99"] = Math.Round(us.Max(), 1) };
+        new() { ["p50"] = Math.Round(us.Order().ElementAt(Repetitions / 2), 2), ["p99"] = Math.Round(us.Max(), 2) };
 
     private static int RowBytes(string element) => element switch { "bf16" => 2 * Hidden, "fp8" => Hidden, _ => 16 };
 

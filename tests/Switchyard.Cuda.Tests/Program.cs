@@ -3,6 +3,7 @@ using Xunit.MicrosoftTestingPlatform;
 
 return args switch
 {
+    [RankProcess.Mode, string scenario, string seed] => await RankProcess.RunAsync(scenario, int.Parse(seed, System.Globalization.CultureInfo.InvariantCulture)),
     ["peer", string path] => PeerProcess.Run(path),
     ["bench", string file, string commit] => ExchangeMeasurements.Run(file, commit),
     ["measure", string file, string commit] => Measurements.Run(file, commit),

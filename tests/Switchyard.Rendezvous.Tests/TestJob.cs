@@ -81,6 +81,10 @@ internal sealed unsafe class TestArena : ArenaMemory
 
     public bool IsUnmapped { get; private set; }
 
+    public override void Read(long offset, Span<byte> bytes) => throw new NotSupportedException();
+
+    public override void Write(long offset, ReadOnlySpan<byte> bytes) => throw new NotSupportedException();
+
     protected override void Unmap()
     {
         IsUnmapped = true;

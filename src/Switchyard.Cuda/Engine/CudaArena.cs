@@ -47,8 +47,11 @@ internal sealed unsafe class CudaArena : ArenaMemory
 
     protected override void Unmap()
     {
-        _mapped.Dispose();
-        _memory.Dispose();
         if (_descriptor.IsValueCreated) _descriptor.Value.Dispose();
+        _runtime.Retire(() =>
+        {
+            _mapped.Dispose();
+            _memory.Dispose();
+        });
     }
 }

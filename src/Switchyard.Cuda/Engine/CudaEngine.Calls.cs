@@ -86,6 +86,7 @@ internal sealed unsafe partial class CudaEngine
         using CudaContext.Scope scope = _runtime.Context.Enter();
         RoutingPlan plan = call.Plan;
         Announcement announcement = call.Announcement;
+        RequireRoomToCapture(announcement);
         RowFormat format = announcement.Signature.Format;
         _site = new CallSite(announcement.Signature.Operation, CallPhase.AwaitAnnouncement, announcement.Epoch);
         bool tells = !call.IsCached && !plan.IsFixedShape;
@@ -120,8 +121,11 @@ internal sealed unsafe partial class CudaEngine
             AwaitsReaders = _awaitsReaders ? 1u : 0u,
             ZeroPadding = plan.Options.ZeroPadding ? 1u : 0u,
         };
-        _kernels.Dispatch.Enqueue(_current, ref args, Math.Max(_blocks, DispatchKernel.LeastBlocks(plan.Tokens)));
-        Recorded();
+        using (_runtime.BeginLaunch())
+        {
+            _kernels.Dispatch.Enqueue(_current, ref args, Math.Max(_blocks, DispatchKernel.LeastBlocks(plan.Tokens)));
+            Recorded();
+        }
         if (tells)
         {
             AwaitTold(_lastTold);
@@ -132,7 +136,7 @@ internal sealed unsafe partial class CudaEngine
             // As many as can come: what does come, the device knows.
             plan.TotalRows[_channel.Rank] = plan.TotalTokens[_channel.Rank] = plan.MostRows(_channel.Rank);
         }
-        AwaitDoneIfAsked();
+        AwaitDoneIfAsked(announcement);
     }
 
     public void CopyResults(in OfferCall call)
@@ -170,6 +174,7 @@ internal sealed unsafe partial class CudaEngine
     {
         using CudaContext.Scope scope = _runtime.Context.Enter();
         RoutingPlan plan = call.Plan;
+        RequireRoomToCapture(call.Announcement);
         var memory = (DevicePlan)plan.OnDevice!;
         _site = new CallSite(Operation.Combine, CallPhase.AwaitAnnouncement, call.Announcement.Epoch);
         var args = new CombineArgs
@@ -188,17 +193,28 @@ internal sealed unsafe partial class CudaEngine
         };
         (args.Biases[0], args.BiasStrides[0]) = (call.Bias.Address, call.Bias.StrideBytes);
         (args.Biases[1], args.BiasStrides[1]) = (call.SecondBias.Address, call.SecondBias.StrideBytes);
-        _combine.Enqueue(_current, args, _blocks);
-        Recorded();
-        AwaitDoneIfAsked();
+        using (_runtime.BeginLaunch())
+        {
+            _combine.Enqueue(_current, args, _blocks);
+            Recorded();
+        }
+        AwaitDoneIfAsked(call.Announcement);
     }
 
     private static nint SummedOf(RoutingPlan plan) => plan.IsPreReduced ? ((DevicePlan)plan.OnDevice!).ByRank : ((DevicePlan)plan.OnDevice!).Sent;
 
+    /// <summary>A graph that is to run often cannot hold a call that is refused.</summary>
+    private void RequireRoomToCapture(in Announcement announcement)
+    {
+        if (!_isCapturing || announcement.NeededBytes == 0) return;
+        var site = new CallSite(announcement.Signature.Operation, CallPhase.None, announcement.Epoch);
+        throw Refusals.NoBytes(_channel.Rank, announcement.NeededBytes, announcement.AvailableBytes, site);
+    }
+
     /// <summary>What a graph writes, its last run's readers may still read.</summary>
     private void BeforeWriting()
     {
-        if (_isCapturing) _kernels.Control.AwaitDone(_current, _exchange);
+        if (_isCapturing) AwaitReaders();
     }
 
     /// <summary>The call is enqueued: notes where it ends.</summary>
@@ -228,9 +244,10 @@ internal sealed unsafe partial class CudaEngine
         ThrowIfRefused(_site);
     }
 
-    private void AwaitDoneIfAsked()
+    /// <summary>Also where this rank cannot take part: there is nothing to hand out then.</summary>
+    private void AwaitDoneIfAsked(in Announcement announcement)
     {
-        if (_device.Stream is not null) return;
+        if (_device.Stream is not null && announcement.NeededBytes == 0) return;
         long start = Stopwatch.GetTimestamp();
         while (!_lastDone.IsDone)
         {

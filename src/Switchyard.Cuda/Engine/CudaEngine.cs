@@ -57,6 +57,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private CallSite _site;
     private int _blocks;
     private bool _isCapturing;
+    private bool _isReleased;
     private bool _awaitsReaders;
     private ulong _lastTold;
 
@@ -103,6 +104,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         _exchange = Exchange(_private.Address + (nint)exchangeAt);
         fixed (ExchangeArgs* exchange = &_exchange) runtime.CopyNow(_exchange.Self, (nint)exchange, sizeof(ExchangeArgs));
         _channel.AddWatcher(this);
+        runtime.Add(this);
     }
 
     public TimeSpan Deadline
@@ -147,46 +149,57 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     {
         // A dispatch waits itself, before it tells others that they may write.
         if (site.Operation is Operation.Dispatch or Operation.CachedDispatch) _awaitsReaders = true;
-        else _kernels.Control.AwaitDone(_current, _exchange);
+        else AwaitReaders();
     }
 
-    /// <summary>Never waits: where kernels still run, what they use is given back when they are done.</summary>
+    private void AwaitReaders()
+    {
+        using CudaRuntime.LaunchScope launching = _runtime.BeginLaunch();
+        _kernels.Control.AwaitDone(_current, _exchange);
+        if (!_isCapturing) _lastDone.Record(_current);
+    }
+
+    /// <summary>Whether none of its kernels runs, as far as it launched them itself.</summary>
+    public bool IsIdle
+    {
+        get
+        {
+            try
+            {
+                return IsRetired && _isReleased || _lastDone.IsDone;
+            }
+            catch (CudaException)
+            {
+                return true; // the context is broken: nothing runs in it any more
+            }
+        }
+    }
+
+    public bool IsRetired { get; private set; }
+
+    /// <summary>Never waits: what kernels may still use is given back when none runs.</summary>
     public void Dispose()
     {
         _channel.RemoveWatcher(this);
         try
         {
+            using CudaRuntime.LaunchScope launching = _runtime.BeginLaunch();
             // The stream of the last call may be gone with its owner; what it held is done when the event is.
             _stream.WaitFor(_lastDone);
             if (_ownFault is null) _kernels.Control.Close(_stream, _exchange);
-            if (!_stream.IsIdle)
-            {
-                ThreadPool.UnsafeQueueUserWorkItem(static engine => engine.Drain(), this, preferLocal: false);
-                return;
-            }
+            _lastDone.Record(_stream);
         }
         catch (CudaException)
         {
             // The context is broken: nothing runs in it any more.
         }
-        Release();
-    }
-
-    private void Drain()
-    {
-        try
-        {
-            _stream.Synchronize();
-        }
-        catch (CudaException)
-        {
-            // As above.
-        }
-        Release();
+        IsRetired = true;
+        _runtime.Retire(Release);
     }
 
     private void Release()
     {
+        _isReleased = true;
         _lastDone.Dispose();
         _callersWork.Dispose();
         _stream.Dispose();

@@ -13,6 +13,11 @@ internal sealed class CudaRuntime
     private static readonly ConcurrentDictionary<int, Lazy<CudaRuntime>> _all = new();
     private readonly Lock _gate = new();
     private readonly CudaStream _stream;
+    private readonly Lock _graves = new();
+    private readonly List<CudaEngine> _engines = [];
+    private readonly Queue<Action> _unburied = new();
+    private int _launching;
+    private int _burying;
 
     private CudaRuntime(int ordinal)
     {
@@ -52,5 +57,68 @@ internal sealed class CudaRuntime
             _stream.Fill(target, value, bytes);
             _stream.Synchronize();
         }
+    }
+
+    /// <summary>Knows of an engine until it is buried.</summary>
+    public void Add(CudaEngine engine)
+    {
+        lock (_graves) _engines.Add(engine);
+        Bury();
+    }
+
+    /// <summary>
+    /// Gives memory back when nothing runs: to unmap waits for all kernels of the process, and keeps others from being launched meanwhile, for which
+    /// those may wait.
+    /// </summary>
+    public void Retire(Action giveBack)
+    {
+        lock (_graves) _unburied.Enqueue(giveBack);
+        if (!Bury()) ThreadPool.UnsafeQueueUserWorkItem(static runtime => runtime.BuryLater(), this, preferLocal: false);
+    }
+
+    /// <summary>While it lives, nothing is given back: a kernel is on its way. Short: not across waits.</summary>
+    public LaunchScope BeginLaunch()
+    {
+        while (true)
+        {
+            Interlocked.Increment(ref _launching);
+            if (Volatile.Read(ref _burying) == 0) return new LaunchScope(this);
+            Interlocked.Decrement(ref _launching);
+            Thread.Yield();
+        }
+    }
+
+    private bool Bury()
+    {
+        lock (_graves)
+        {
+            if (_unburied.Count == 0) return true;
+            Interlocked.Exchange(ref _burying, 1);
+            try
+            {
+                while (Volatile.Read(ref _launching) != 0) Thread.Yield();
+                if (!_engines.TrueForAll(engine => engine.IsIdle)) return false;
+                while (_unburied.TryDequeue(out Action? giveBack)) giveBack();
+                _engines.RemoveAll(engine => engine.IsRetired);
+                return true;
+            }
+            finally
+            {
+                Volatile.Write(ref _burying, 0);
+            }
+        }
+    }
+
+    private void BuryLater()
+    {
+        while (!Bury()) Thread.Sleep(20);
+    }
+
+    /// <summary>A launch that is under way.</summary>
+    public readonly ref struct LaunchScope(CudaRuntime runtime)
+    {
+        private readonly CudaRuntime _runtime = runtime;
+
+        public void Dispose() => Interlocked.Decrement(ref _runtime._launching);
     }
 }

@@ -15,27 +15,36 @@ internal sealed record DevicePlan(nint Totals, nint Sent, nint ByRank)
 }
 
 /// <summary>Device memory for plans, taken many at a time: to take memory may wait for kernels that run.</summary>
-internal sealed class DevicePlans(CudaRuntime runtime, int maxChoices, int localExperts) : IDisposable
+internal sealed class DevicePlans : IDisposable
 {
     private const int EntryBytes = 8;
     private const int First = 8;
-    private readonly long _totalsBytes = ArenaLayout.AlignUp(PlanTotals.BytesFor(localExperts), 256);
-    private readonly long _entriesBytes = ArenaLayout.AlignUp((long)maxChoices * EntryBytes, 256);
+    private readonly CudaRuntime _runtime;
+    private readonly long _totalsBytes;
+    private readonly long _entriesBytes;
     private readonly List<DeviceMemory> _chunks = [];
     private int _made;
     private readonly Stack<DevicePlan> _free = new();
 
+    public DevicePlans(CudaRuntime runtime, int maxChoices, int localExperts)
+    {
+        _runtime = runtime;
+        _totalsBytes = ArenaLayout.AlignUp(PlanTotals.BytesFor(localExperts), 256);
+        _entriesBytes = ArenaLayout.AlignUp((long)maxChoices * EntryBytes, 256);
+        Add(First);
+    }
+
     /// <summary>A plan's place, which stays that plan's. Each chunk doubles what there is.</summary>
     public DevicePlan Take()
     {
-        if (_free.Count == 0) Add(_made == 0 ? First : _made);
+        if (_free.Count == 0) Add(_made);
         return _free.Pop();
     }
 
     public void AddGroups(DevicePlan plan, long numbers)
     {
         if (plan.Groups is not null) return;
-        plan.Groups = new DeviceMemory(runtime, numbers * sizeof(int));
+        plan.Groups = new DeviceMemory(_runtime, numbers * sizeof(int));
         _chunks.Add(plan.Groups);
     }
 
@@ -47,7 +56,7 @@ internal sealed class DevicePlans(CudaRuntime runtime, int maxChoices, int local
     private void Add(int plans)
     {
         long bytes = _totalsBytes + (2 * _entriesBytes);
-        var chunk = new DeviceMemory(runtime, plans * bytes);
+        var chunk = new DeviceMemory(_runtime, plans * bytes);
         _chunks.Add(chunk);
         _made += plans;
         for (int plan = plans - 1; plan >= 0; plan--)

@@ -350,22 +350,27 @@ DEVICE void judge(const DispatchArgs& a, Agreed& agreed, u64 epoch) {
     agreed.available = available;
 }
 
-// As Arena/RegionLayout.cs lays a region out; conformance holds the two together. False where a region is not in its owner's pool.
+// As Arena/RegionLayout.cs lays a region out; conformance holds the two together.
+DEVICE Region region_at(const DispatchArgs& a, u32 rank, i64 offset, i64& bytes) {
+    i64 rows = result_rows(a, rank), columns = is_expert_major(a) ? 1 : a.x.top_k;
+    i64 scale_column = a.scale_bytes == 0 ? 0 : up(rows, 16 / a.scale_size) * a.scale_size;
+    i64 scales = up(rows * a.row_bytes, LINE);
+    i64 sources = up(scales + (a.mine.signature.scale_layout ? a.scale_bytes / (a.scale_size ? a.scale_size : 1) * scale_column : rows * a.scale_bytes), LINE);
+    i64 indices = up(sources + rows * 8, LINE), weights = up(indices + rows * columns * 4, LINE), counts = up(weights + rows * columns * 4, LINE);
+    i64 groups = up(counts + (is_fixed(a) ? 8 + 8ll * locals_of(a, rank) : 0), LINE);
+    bytes = up(groups + (is_pre_reduced(a) ? a.plan->tokens[rank] * a.x.top_k * 4 : 0), LINE);
+    u8* region = a.x.arenas[rank] + offset;
+    return { region, region + scales, scale_column, (i32*)(region + sources), (i32*)(region + indices), (float*)(region + weights), (i32*)(region + counts), (i32*)(region + groups), rows };
+}
+
+// False where a region is not in its owner's pool.
 DEVICE bool locate(const DispatchArgs& a, Agreed& agreed, u64 epoch) {
     bool bad = false;
     u32 rank = thread_index();
     if (rank < a.x.ranks) {
-        bool pre_reduced = is_pre_reduced(a), expert_major = is_expert_major(a);
-        i64 rows = result_rows(a, rank), columns = expert_major ? 1 : a.x.top_k, offset = entry_at(a.x, a.x.rank, rank, epoch)->region_offset;
-        i64 scale_column = a.scale_bytes == 0 ? 0 : up(rows, 16 / a.scale_size) * a.scale_size;
-        i64 scales = up(rows * a.row_bytes, LINE);
-        i64 sources = up(scales + (a.mine.signature.scale_layout ? a.scale_bytes / (a.scale_size ? a.scale_size : 1) * scale_column : rows * a.scale_bytes), LINE);
-        i64 indices = up(sources + rows * 8, LINE), weights = up(indices + rows * columns * 4, LINE), counts = up(weights + rows * columns * 4, LINE);
-        i64 groups = up(counts + (is_fixed(a) ? 8 + 8ll * locals_of(a, rank) : 0), LINE);
-        i64 bytes = up(groups + (pre_reduced ? a.plan->tokens[rank] * a.x.top_k * 4 : 0), LINE);
+        i64 bytes, offset = entry_at(a.x, a.x.rank, rank, epoch)->region_offset;
+        agreed.regions[rank] = region_at(a, rank, offset, bytes);
         bad = !is_in_pool(a.x, offset, bytes);
-        u8* region = a.x.arenas[rank] + offset;
-        agreed.regions[rank] = { region, region + scales, scale_column, (i32*)(region + sources), (i32*)(region + indices), (float*)(region + weights), (i32*)(region + counts), (i32*)(region + groups), rows };
         if (bad) raise(a.x, fault_of(PROTOCOL, a.mine.signature.operation, AWAIT_ANNOUNCEMENT, epoch, rank, a.x.total_bytes - bytes, offset));
     }
     return !any_of_block(bad);
@@ -576,7 +581,6 @@ DEVICE void publish_counts(const DispatchArgs& a, const Agreed& agreed) {
     if (a.tell == 0) return;
     u32 words = sizeof(Plan) / 4 + numbers;
     for (u32 i = thread_index(); i < words; i += THREADS) st_relaxed_sys((u32*)a.told_plan + i, ((const u32*)a.plan)[i]);
-    fence_sys();
     sync_block();
     if (thread_index() == 0) st_release_sys(&x.control->told, a.tell);
 }
@@ -586,6 +590,12 @@ DEVICE void refuse(const DispatchArgs& a, const Agreed& agreed) {
     if (!is_cached(a)) {
         for (u32 i = thread_index(); i < a.tokens * a.x.top_k; i += THREADS) a.sent[i] = a.summed[i] = { -1, 0 };
         for (u32 i = thread_index(); i < sizeof(Plan) / 4 + 2 * locals_of(a, a.x.rank) + 1; i += THREADS) ((u32*)a.plan)[i] = 0;
+        if (is_fixed(a) && a.mine.needed == 0) {
+            i64 bytes;
+            Region region = region_at(a, a.x.rank, a.mine.region_offset, bytes);
+            write_absent(a, region, 0, region.rows_in_all, thread_index(), THREADS);
+            fill_words(region.counts, 0, 2 + 2 * locals_of(a, a.x.rank), 0, thread_index(), THREADS);
+        }
     }
     if (thread_index() != 0) return;
     tell_refusal(a.x, a.mine.signature.operation, (Refusal)agreed.refused, agreed.refused_rank, agreed.needed, agreed.available);
@@ -667,7 +677,6 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
         }
         if (warp < a.movers) move_rows(a, agreed, tokens, warp, shared_address(shared));
         else keep_books(a, agreed, tokens, warp - a.movers, WARPS - a.movers);
-        fence_sys();
     }
     if (!is_last_block(&a.x.state->finished)) return;
     if (refused) refuse(a, agreed);

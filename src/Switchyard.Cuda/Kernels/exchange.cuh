@@ -266,6 +266,7 @@ DEVICE bool is_last_block(u32* counter) {
     SHARED static bool last;
     sync_block();
     if (thread_index() == 0) {
+        fence_sys(); // for what the block wrote to other devices
         u32 most = block_count() - 1;
         last = most == 0 || count_acq_rel_gpu(counter, most) == most;
     }
@@ -294,8 +295,7 @@ DEVICE void announce(const Exchange& x, Announcement& mine, u64 epoch, const i32
         for (u32 i = thread_index(); i < x.ranks; i += block_threads()) rank_counts(x, entry)[i] = counts_of_ranks[i];
         for (u32 i = thread_index(); i < x.experts; i += block_threads()) expert_counts(x, entry)[i] = counts_of_experts[i];
     }
-    fence_sys();
-    sync_block();
+    sync_block(); // a release tells of all that came before it, through the barrier what other threads wrote too
     if (thread_index() < x.ranks) st_release_sys(&entry_at(x, thread_index(), x.rank, epoch)->flag, flag);
 }
 

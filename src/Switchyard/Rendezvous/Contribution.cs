@@ -65,6 +65,8 @@ internal sealed class Contribution : IDisposable
     {
         const int Required = Libc.F_SEAL_SEAL | Libc.F_SEAL_SHRINK | Libc.F_SEAL_GROW;
         int seals = Libc.fcntl((int)descriptor.DangerousGetHandle(), Libc.F_GET_SEALS, 0);
+        // What is no file, such as a device's memory, has neither seals nor a length that could change: its backend knows what it is.
+        if (seals < 0 && !FileStatus.Of(descriptor).IsRegular) return;
         if (seals < 0 || (seals & Required) != Required)
             throw new ProtocolException(peer, "it shared memory that is not sealed against shrinking, growing and further sealing");
         ulong actual = FileStatus.Of(descriptor).Bytes;

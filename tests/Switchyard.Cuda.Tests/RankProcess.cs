@@ -1,0 +1,103 @@
+using System.Diagnostics;
+using System.Globalization;
+using Switchyard.Conformance;
+
+namespace Switchyard.Cuda.Tests;
+
+/// <summary>A rank of a scenario in a process of its own, which is this program again.</summary>
+internal sealed class RankProcess : IDisposable
+{
+    public const string Mode = "rank";
+    private const string UntilLost = "until-lost";
+    private readonly Process _process;
+    private readonly Task<string> _output;
+    private readonly Task<string> _error;
+
+    private RankProcess(Process process) => (_process, _output, _error) = (process, process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
+
+    public static RankProcess[] StartAll(string scenario, int ranks, int seed, string directory) =>
+        [.. Enumerable.Range(0, ranks).Select(rank => Start(scenario, rank, ranks, seed, directory))];
+
+    public static RankProcess[] StartStepping(int ranks, string directory) => StartAll(UntilLost, ranks, 1, directory);
+
+    /// <summary>The process's part.</summary>
+    public static async Task<int> RunAsync(string scenario, int seed)
+    {
+        try
+        {
+            using ExpertGroup group = await ExpertGroup.JoinAsync(ExpertGroupOptions.FromEnvironment());
+            using var device = new CudaAccess(0);
+            var rank = new RankContext(group, CudaBackend.For(0), seed, device);
+            if (scenario == UntilLost) await StepUntilLostAsync(rank);
+            else await Scenario.All[scenario].RunAsync(rank);
+            return 0;
+        }
+#pragma warning disable CA1031 // Whatever it is, the test that started this process must see it.
+        catch (Exception failure)
+#pragma warning restore CA1031
+        {
+            await Console.Error.WriteLineAsync(failure.ToString());
+            return 1;
+        }
+    }
+
+    /// <summary>What it wrote, once it has ended well.</summary>
+    public async Task<string> EndAsync()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        await _process.WaitForExitAsync(limit.Token);
+        Assert.True(_process.ExitCode == 0, $"ended with {_process.ExitCode}: {await _error}");
+        return await _output;
+    }
+
+    public void Kill() => _process.Kill();
+
+    public void Dispose()
+    {
+        if (!_process.HasExited) _process.Kill();
+        _process.WaitForExit();
+        _process.Dispose();
+    }
+
+    private static RankProcess Start(string scenario, int rank, int ranks, int seed, string directory)
+    {
+        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "Switchyard.Cuda.Tests"), [Mode, scenario, seed.ToString(CultureInfo.InvariantCulture)])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        start.Environment["SWITCHYARD_RANK"] = rank.ToString(CultureInfo.InvariantCulture);
+        start.Environment["SWITCHYARD_WORLD_SIZE"] = ranks.ToString(CultureInfo.InvariantCulture);
+        start.Environment["SWITCHYARD_DIRECTORY"] = directory;
+        return new RankProcess(Process.Start(start)!);
+    }
+
+    /// <summary>Exchanges until a rank is lost, and then in a group of those that remain, in the same process and context.</summary>
+    private static async Task StepUntilLostAsync(RankContext rank)
+    {
+        var shape = new Shape(rank.Group.Size, 6, 2, 64, 9, RowLayout.RankMajor, 1, Routing.Uniform);
+        Random random = rank.SharedRandom();
+        using TestBuffer buffer = await rank.CreateAsync<float>(shape);
+        PeerLostException? lost = null;
+        for (int step = 0; lost is null; step++)
+        {
+            if (step == 3) await File.WriteAllTextAsync(Path.Combine(Environment.GetEnvironmentVariable("SWITCHYARD_DIRECTORY")!, $"stepping.{rank.Rank}"), "");
+            try
+            {
+                Exchange.Run<float>(rank, buffer, shape, random);
+            }
+            catch (PeerLostException error)
+            {
+                lost = error;
+            }
+        }
+        Console.WriteLine($"lost {string.Join(' ', lost.Lost.Select(peer => peer.Rank))}");
+        using ExpertGroup rebuilt = await rank.Group.RebuildAsync();
+        RankContext after = rank with { Group = rebuilt };
+        Shape smaller = shape with { Ranks = rebuilt.Size };
+        using TestBuffer next = await after.CreateAsync<float>(smaller);
+        Random again = after.SharedRandom();
+        for (int step = 0; step < 3; step++) Exchange.Run<float>(after, next, smaller, again);
+        await rebuilt.BarrierAsync();
+    }
+}

@@ -1,0 +1,48 @@
+using System.Diagnostics;
+
+namespace Switchyard.Cuda.Tests;
+
+/// <summary>A process a rank, on one device: arenas go to the others as descriptors. Without MPS the device serves one process at a time.</summary>
+public sealed class RankProcessTests : IDisposable
+{
+    private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("switchyard-test-");
+
+    [Theory]
+    [InlineData("exchange-bfloat16", 2)]
+    [InlineData("exchange-scaled-rows", 3)]
+    [InlineData("mismatch-alignment", 2)]
+    [InlineData("late", 2)]
+    public async Task Agrees_with_the_reference_between_processes(string scenario, int ranks)
+    {
+        Gpu.SkipUnlessPresent();
+        RankProcess[] processes = RankProcess.StartAll(scenario, ranks, Random.Shared.Next(1 << 20), _directory.FullName);
+        try
+        {
+            foreach (RankProcess process in processes) await process.EndAsync();
+        }
+        finally
+        {
+            foreach (RankProcess process in processes) process.Dispose();
+        }
+    }
+
+    [Fact]
+    public async Task Survivors_of_a_killed_process_name_it_and_go_on_in_their_context()
+    {
+        Gpu.SkipUnlessPresent();
+        RankProcess[] processes = RankProcess.StartStepping(3, _directory.FullName);
+        try
+        {
+            for (var clock = Stopwatch.StartNew(); _directory.GetFiles("stepping.*").Length < 3 && clock.Elapsed < TimeSpan.FromSeconds(30);) await Task.Delay(20, TestContext.Current.CancellationToken);
+            processes[1].Kill();
+            Assert.StartsWith("lost 1", await processes[0].EndAsync(), StringComparison.Ordinal);
+            Assert.StartsWith("lost 1", await processes[2].EndAsync(), StringComparison.Ordinal);
+        }
+        finally
+        {
+            foreach (RankProcess process in processes) process.Dispose();
+        }
+    }
+
+    public void Dispose() => _directory.Delete(recursive: true);
+}
