@@ -15,10 +15,7 @@ public static class RankThreads
             CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
         try
         {
-            // Ranks that wait for one that failed need not be waited for long.
-            Task first = await Task.WhenAny([.. runs.Select(FailAsync), Task.WhenAll(runs)]).WaitAsync(TimeSpan.FromMinutes(2));
-            if (!Task.WhenAll(runs).IsCompleted) await Task.WhenAny(Task.WhenAll(runs), Task.Delay(TimeSpan.FromSeconds(5)));
-            await first;
+            await EndAsync(runs).WaitAsync(TimeSpan.FromMinutes(2));
         }
         finally
         {
@@ -26,11 +23,17 @@ public static class RankThreads
         }
     }
 
-    /// <summary>Ends when the run fails, and only then.</summary>
-    private static async Task FailAsync(Task run)
+    /// <summary>Throws what the first rank that failed has thrown; those that wait for it are not waited for long.</summary>
+    private static async Task EndAsync(Task[] runs)
     {
-        await run;
-        await Task.Delay(Timeout.Infinite);
+        var left = new List<Task>(runs);
+        while (left.Count > 0)
+        {
+            Task ended = await Task.WhenAny(left);
+            left.Remove(ended);
+            if (ended.IsFaulted) await Task.WhenAny(Task.WhenAll(left), Task.Delay(TimeSpan.FromSeconds(5)));
+            await ended;
+        }
     }
 
     /// <summary>Blocks its thread through the scenario's awaits, so that a rank has one thread throughout.</summary>
