@@ -1,0 +1,85 @@
+// What a dispatch is told, and what its blocks come to know of it.
+#pragma once
+#include "exchange.cuh"
+
+constexpr u32 THREADS = 512;
+constexpr u32 WARPS = THREADS / WARP;
+constexpr u32 STAGES = 2;
+constexpr u32 RING_OFFSET = 256;      // the mbarriers of the movers come first: 8 bytes a stage and warp
+constexpr u32 NOTHING_WRONG = 0xffffffff;
+
+struct DispatchArgs {
+    Exchange x;
+    Announcement mine;
+    const u8* rows;
+    i64 row_stride;
+    const u8* scales;        // or null
+    i64 scale_stride;
+    const void* indices;     // tokens x top-k; null in a cached dispatch
+    const float* weights;    // tokens x top-k; null: 1 each
+    Plan* plan;
+    Entry* sent;             // tokens x top-k; rank-major: in order of rank, then none; expert-major: by choice
+    Entry* summed;           // pre-reduced: tokens x top-k in order of rank; otherwise as sent
+    i32* groups;             // pre-reduced: this rank's groups of rows to sum, kept for combines
+    const u32* places;       // by expert: its rank << 16 | its local index there
+    const i32* experts_of;   // by rank, then local index
+    const i32* first_expert; // by rank: where its experts begin in experts_of; then the end
+    i32* block_counts;       // by block: rows to each rank, choices of each expert, the first choice that is wrong
+    u64* load;               // by local expert: choices of all dispatches
+    i32* told_plan;          // the host's copy of the plan
+    u64 tell;                // not 0: the host waits for the counts, under this number
+    i32 receive_capacity;
+    u32 tokens;
+    u32 indices_are_wide;
+    u32 row_bytes, piece_bytes, pieces;
+    u32 movers;              // warps that move rows; the others write what belongs to them
+    u32 scale_bytes, scale_size; // of a row, of one
+    u32 awaits_readers;
+    u32 zero_padding;
+    u32 scale_unit;          // bytes of scales that are moved at a time: of column-major ones one scale; 0 without scales
+    u32 lanes_a_token;       // that write what belongs to its rows; a power of two
+    u32 ring_scales;         // bytes of scales that travel with their row; 0: the clerks move them
+};
+
+// A destination's region, from where its parts begin.
+struct Region {
+    u8* rows;
+    u8* scales;
+    i64 scale_column; // bytes from column to column
+    i32* sources;
+    i32* indices;
+    float* weights;
+    i32* counts;
+    i32* groups;
+    i64 rows_in_all;
+};
+
+// What a block knows of the call once all ranks have announced it.
+struct Agreed {
+    Region regions[MAX_RANKS];
+    i32 base[MAX_RANKS];   // where this block's rows to a rank begin; rank-major, and groups of pre-reduced rows
+    u64 refused;           // Refusal
+    u32 refused_rank;
+    i64 needed, available;
+};
+
+DEVICE bool is_expert_major(const DispatchArgs& a) { return a.mine.signature.layout == EXPERT_MAJOR; }
+DEVICE bool is_fixed(const DispatchArgs& a) { return (a.mine.signature.traits & FIXED_SHAPE) != 0; }
+DEVICE bool is_pre_reduced(const DispatchArgs& a) { return (a.mine.signature.traits & PRE_REDUCE) != 0; }
+DEVICE bool is_cached(const DispatchArgs& a) { return a.indices == nullptr; }
+DEVICE u32 locals_of(const DispatchArgs& a, u32 rank) { return (u32)(a.first_expert[rank + 1] - a.first_expert[rank]); }
+DEVICE i64 choice_at(const DispatchArgs& a, u32 index) { return a.indices_are_wide ? ((const i64*)a.indices)[index] : ((const i32*)a.indices)[index]; }
+DEVICE i64 up(i64 value, i64 multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Rows of a rank's result: what it receives, or as many as can come.
+DEVICE i64 result_rows(const DispatchArgs& a, u32 rank) {
+    return is_fixed(a) ? a.receive_capacity + (a.mine.signature.alignment - 1ll) * locals_of(a, rank) : a.plan->rows[rank];
+}
+
+// This block's part of the tokens.
+struct Chunk { u32 begin, end; };
+DEVICE Chunk chunk_of(const DispatchArgs& a, u32 block) {
+    return { (u32)((u64)block * a.tokens / block_count()), (u32)((u64)(block + 1) * a.tokens / block_count()) };
+}
+// A warp's part of a block's items.
+DEVICE Chunk share_of(u32 items, u32 warp) { return { (u32)((u64)warp * items / WARPS), (u32)((u64)(warp + 1) * items / WARPS) }; }

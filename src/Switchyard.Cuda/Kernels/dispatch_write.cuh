@@ -1,0 +1,191 @@
+// The third part of a dispatch: each row to its final place, and what belongs to it.
+#pragma once
+#include "dispatch_args.cuh"
+
+// A warp moves whole rows: the next is loaded while the last is stored to all its destinations.
+DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, Chunk tokens, u32 mover, u32 shared) {
+    u32 lane = lane_index(), k = a.x.top_k;
+    u32 pitch = a.piece_bytes + a.ring_scales; // where scales travel with their row they lie behind it
+    u32 barriers = shared + mover * STAGES * 8, ring = shared + RING_OFFSET + mover * STAGES * pitch;
+    if (lane == 0) {
+        for (u32 stage = 0; stage < STAGES; stage++) mbarrier_init(barriers + 8 * stage, 1);
+        mbarrier_init_fence();
+    }
+    sync_warp();
+    u32 first = tokens.begin + mover;
+    if (first >= tokens.end) return;
+    u32 items = (tokens.end - first + a.movers - 1) / a.movers * a.pieces;
+    auto load = [&](u32 item) INLINED {
+        u32 offset = item % a.pieces * a.piece_bytes, left = a.row_bytes - offset, bytes = left < a.piece_bytes ? left : a.piece_bytes;
+        u32 barrier = barriers + 8 * (item % STAGES);
+        i64 token = first + item / a.pieces * a.movers;
+        mbarrier_arrive_expect(barrier, bytes + a.ring_scales);
+        bulk_load(ring + item % STAGES * pitch, a.rows + token * a.row_stride + offset, bytes, barrier);
+        if (a.ring_scales) bulk_load(ring + item % STAGES * pitch + a.piece_bytes, a.scales + token * a.scale_stride, a.ring_scales, barrier);
+    };
+    auto store = [&](Entry entry, u32 stage, u32 offset, u32 bytes) INLINED {
+        if (entry.rank < 0) return;
+        const Region& region = agreed.regions[entry.rank];
+        bulk_store(region.rows + (i64)entry.row * a.row_bytes + offset, stage, bytes);
+        if (a.ring_scales) bulk_store(region.scales + (i64)entry.row * a.scale_bytes, stage + a.piece_bytes, a.ring_scales);
+    };
+    if (lane == 0) load(0);
+    for (u32 item = 0; item < items; item++) {
+        u32 token = first + item / a.pieces * a.movers, offset = item % a.pieces * a.piece_bytes;
+        u32 left = a.row_bytes - offset, bytes = left < a.piece_bytes ? left : a.piece_bytes;
+        const Entry* entries = a.sent + (u64)token * k;
+        Entry entry = { -1, 0 };
+        if (lane < k) entry = entries[lane];
+        mbarrier_wait(barriers + 8 * (item % STAGES), item / STAGES % 2);
+        u32 stage = ring + item % STAGES * pitch;
+        store(entry, stage, offset, bytes);
+        if (lane + WARP < k) store(entries[lane + WARP], stage, offset, bytes);
+        bulk_commit();
+        if (item + 1 == items) break;
+        bulk_wait_read<1>();
+        sync_warp();
+        if (lane == 0) load(item + 1);
+    }
+    bulk_wait<0>();
+}
+
+// By a warp: the scales of a token, read once, to each of its rows. T: what is moved at a time; of column-major scales one.
+template <class T> DEVICE void write_scales(const DispatchArgs& a, const Agreed& agreed, u32 token) {
+    u32 k = a.x.top_k, units = a.scale_bytes / sizeof(T);
+    const T* from = (const T*)(a.scales + (i64)token * a.scale_stride);
+    for (u32 round = 0; round < k; round += WARP) {
+        Entry mine = { -1, 0 };
+        if (round + lane_index() < k) mine = a.sent[(u64)token * k + round + lane_index()];
+        u32 there = ballot(mine.rank >= 0);
+        for (u32 first = 0; first < units; first += WARP) {
+            u32 unit = first + lane_index();
+            T value = {};
+            if (unit < units) value = from[unit];
+            for (u32 left = there; left != 0; left &= left - 1) {
+                u32 place = (u32)__builtin_ctz(left);
+                u32 rank = from_lane((u32)mine.rank, place), row = from_lane((u32)mine.row, place);
+                const Region& region = agreed.regions[rank];
+                if (unit >= units) continue;
+                if (!a.mine.signature.scale_layout) ((T*)(region.scales + (i64)row * a.scale_bytes))[unit] = value;
+                else *(T*)(region.scales + unit * region.scale_column + (i64)row * a.scale_size) = value;
+            }
+        }
+    }
+}
+
+// As many columns of a lane's row as tokens' lanes hold, some in one store.
+template <u32 Width> DEVICE void write_columns(const Region& region, i32 rank, i64 at, u32 end, u32 leader, u32 mine, float weight) {
+    for (u32 column = 0; column < end; column += Width) {
+        struct alignas(4 * Width) { i32 v[Width]; } indices;
+        struct alignas(4 * Width) { float v[Width]; } weights;
+        for (u32 i = 0; i < Width; i++) {
+            u32 place = from_lane(mine, leader + column + i);
+            float carried = from_lane(weight, leader + column + i);
+            bool is_here = place >> 16 == (u32)rank;
+            indices.v[i] = is_here ? (i32)(place & 0xffff) : -1;
+            weights.v[i] = is_here ? carried : 0;
+        }
+        if (rank < 0) continue;
+        *(decltype(indices)*)(region.indices + at + column) = indices;
+        *(decltype(weights)*)(region.weights + at + column) = weights;
+    }
+}
+
+// Several tokens at a time: a lane for each place of a token, which writes the row that is there: its source, and for each column the expert here
+// that was chosen and its weight, or none.
+DEVICE void write_metadata(const DispatchArgs& a, const Agreed& agreed, u32 first, u32 tokens) {
+    u32 k = a.x.top_k, place = lane_index() % a.lanes_a_token, token = first + lane_index() / a.lanes_a_token, leader = lane_index() - place;
+    // Of more places than lanes some at a time.
+    for (u32 round = 0; round < k; round += a.lanes_a_token) {
+        Entry entry = { -1, 0 };
+        if (token < first + tokens && round + place < k) entry = a.sent[(u64)token * k + round + place];
+        const Region& region = agreed.regions[entry.rank < 0 ? 0 : entry.rank];
+        if (entry.rank >= 0) *(Entry*)(region.sources + 2 * (i64)entry.row) = { (i32)a.x.rank, (i32)token };
+        if (is_expert_major(a)) {
+            if (entry.rank < 0) continue;
+            u32 index = token * k + round + place;
+            region.indices[entry.row] = (i32)(a.places[choice_at(a, index)] & 0xffff);
+            region.weights[entry.row] = a.weights ? a.weights[index] : 1;
+            continue;
+        }
+        for (u32 columns = 0; columns < k; columns += a.lanes_a_token) {
+            u32 index = token * k + columns + place, mine = 0xffffffff;
+            float weight = 1;
+            if (token < first + tokens && columns + place < k) {
+                i64 expert = choice_at(a, index);
+                if (expert >= 0) mine = a.places[expert];
+                if (a.weights) weight = a.weights[index];
+            }
+            u32 end = k - columns < a.lanes_a_token ? k - columns : a.lanes_a_token;
+            i64 at = (i64)entry.row * k + columns;
+            if (k % 4 == 0 && end % 4 == 0) write_columns<4>(region, entry.rank, at, end, leader, mine, weight);
+            else write_columns<1>(region, entry.rank, at, end, leader, mine, weight);
+        }
+    }
+}
+
+// Tells each rank which of its rows are this token's, in the order in which it sums them.
+DEVICE void write_groups(const DispatchArgs& a, const Agreed& agreed, u32 token) {
+    u32 k = a.x.top_k;
+    for (u32 g = lane_index(); g < k; g += WARP) {
+        Entry group = a.summed[(u64)token * k + g];
+        if (group.rank < 0) continue;
+        i32* rows = agreed.regions[group.rank].groups + (i64)group.row * k;
+        u32 count = 0;
+        for (u32 e = 0; e < k; e++) {
+            Entry entry = a.sent[(u64)token * k + e];
+            if (entry.rank == group.rank) rows[count++] = entry.row;
+        }
+        if (count < k) rows[count] = -1;
+    }
+}
+
+// Of this rank's own region: rows that nobody sends have no source, expert or weight; their bytes may be wanted zero. A thread of some.
+DEVICE void fill_words(void* words, i64 begin, i64 end, u32 value, u32 thread, u32 threads) {
+    for (i64 i = begin + thread; i < end; i += threads) ((u32*)words)[i] = value;
+}
+
+DEVICE void write_absent(const DispatchArgs& a, const Region& region, i64 begin, i64 end, u32 thread, u32 threads) {
+    i64 columns = is_expert_major(a) ? 1 : a.x.top_k;
+    fill_words(region.sources, 2 * begin, 2 * end, 0xffffffff, thread, threads);
+    fill_words(region.indices, columns * begin, columns * end, 0xffffffff, thread, threads);
+    fill_words(region.weights, columns * begin, columns * end, 0, thread, threads);
+}
+
+DEVICE void write_zeros(const DispatchArgs& a, const Region& region, i64 begin, i64 end, u32 thread, u32 threads) {
+    for (i64 i = begin * a.row_bytes / 16 + thread; i < end * a.row_bytes / 16; i += threads) st_16(region.rows + i * 16, {});
+    if (!a.mine.signature.scale_layout) {
+        for (i64 i = begin * a.scale_bytes + thread; i < end * a.scale_bytes; i += threads) region.scales[i] = 0;
+        return;
+    }
+    for (u32 scale = 0; scale < a.scale_bytes / a.scale_size; scale++)
+        for (i64 i = begin * a.scale_size + thread; i < end * a.scale_size; i += threads) region.scales[scale * region.scale_column + i] = 0;
+}
+
+DEVICE void write_padding(const DispatchArgs& a, const Region& region, u32 thread, u32 threads) {
+    u32 locals = locals_of(a, a.x.rank);
+    const i32 *counts = tokens_per_expert(a.plan), *offsets = expert_offsets(a.plan, locals);
+    for (u32 local = 0; local < locals && is_expert_major(a) && a.mine.signature.alignment > 1; local++) {
+        i64 begin = offsets[local] + counts[local], end = offsets[local + 1];
+        if (!is_cached(a)) write_absent(a, region, begin, end, thread, threads);
+        if (a.zero_padding) write_zeros(a, region, begin, end, thread, threads);
+    }
+    if (!is_cached(a)) write_absent(a, region, a.plan->rows[a.x.rank], region.rows_in_all, thread, threads);
+}
+
+// What the movers leave to others: all that goes with the rows.
+DEVICE void keep_books(const DispatchArgs& a, const Agreed& agreed, Chunk tokens, u32 clerk, u32 clerks) {
+    u32 at_once = WARP / a.lanes_a_token;
+    for (u32 token = tokens.begin + clerk * at_once; token < tokens.end && !is_cached(a); token += clerks * at_once)
+        write_metadata(a, agreed, token, tokens.end - token < at_once ? tokens.end - token : at_once);
+    for (u32 token = tokens.begin + clerk; token < tokens.end; token += clerks) {
+        if (is_pre_reduced(a) && !is_cached(a)) write_groups(a, agreed, token);
+        if (a.ring_scales) continue;
+        if (a.scale_unit == 16) write_scales<uint4>(a, agreed, token);
+        else if (a.scale_unit == 4) write_scales<u32>(a, agreed, token);
+        else if (a.scale_unit == 2) write_scales<u16>(a, agreed, token);
+        else if (a.scale_unit == 1) write_scales<u8>(a, agreed, token);
+        else if (a.scale_unit == 8) write_scales<u64>(a, agreed, token);
+    }
+    write_padding(a, agreed.regions[a.x.rank], (block_index() * clerks + clerk) * WARP + lane_index(), block_count() * clerks * WARP);
+}
