@@ -1,4 +1,5 @@
 using Switchyard.Interop;
+using Switchyard.Rendezvous;
 using Switchyard.Topology;
 using Switchyard.Transports;
 
@@ -40,7 +41,12 @@ internal sealed class SharedMemoryTransport(CpuTuning tuning) : IScaleUpTranspor
 
     public ArenaMemory Map(ArenaExport export, ReadOnlySpan<byte> place)
     {
-        if (export.InProcess is not { } memory) return SharedMemory.Map(export.Descriptor!, export.Bytes);
+        if (export.InProcess is not { } memory)
+        {
+            // Files were held to their seals and length when they came; what is no file is another backend's memory.
+            if (!FileStatus.Of(export.Descriptor!).IsRegular) throw new TransportException("mmap", Libc.ENODEV, "A rank shared what is no memory of the host.");
+            return SharedMemory.Map(export.Descriptor!, export.Bytes);
+        }
         memory.AddHolder();
         return memory;
     }

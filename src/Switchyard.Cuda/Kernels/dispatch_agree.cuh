@@ -65,8 +65,8 @@ DEVICE void place_experts(const DispatchArgs& a, const Scratch& s, u64 epoch) {
         for (u32 local = lane; local < locals; local += WARP) sent += (u32)ld_others(own + a.experts_of[first + local]);
         for (u32 local = lane; local < mine; local += WARP) received += (u32)ld_others(theirs + a.experts_of[(u32)a.first_expert[x.rank] + local]);
         for (u32 mask = WARP / 2; mask > 0; mask /= 2) {
-            sent += (u32)__nvvm_shfl_sync_bfly_i32(ALL_LANES, (i32)sent, (i32)mask, 31);
-            received += (u32)__nvvm_shfl_sync_bfly_i32(ALL_LANES, (i32)received, (i32)mask, 31);
+            sent += from_partner_lane(sent, mask);
+            received += from_partner_lane(received, mask);
         }
         if (lane != 0) continue;
         if (!is_expert_major(a)) sent = (u32)ld_others(rank_counts(x, entry_at(x, x.rank, x.rank, epoch)) + rank);

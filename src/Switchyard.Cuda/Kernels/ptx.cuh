@@ -52,9 +52,7 @@ DEVICE u32 from_lane(u32 value, u32 lane) { return (u32)__nvvm_shfl_sync_idx_i32
 DEVICE float from_lane(float value, u32 lane) { return __builtin_bit_cast(float, from_lane(__builtin_bit_cast(u32, value), lane)); }
 // What a lane below has; undefined in the lowest ones.
 DEVICE u32 from_lower_lane(u32 value, u32 distance) { return (u32)__nvvm_shfl_sync_up_i32(ALL_LANES, (i32)value, (i32)distance, 0); }
-DEVICE float from_partner_lane(float value, u32 mask) {
-    return __builtin_bit_cast(float, __nvvm_shfl_sync_bfly_i32(ALL_LANES, __builtin_bit_cast(i32, value), (i32)mask, 31));
-}
+DEVICE u32 from_partner_lane(u32 value, u32 mask) { return (u32)__nvvm_shfl_sync_bfly_i32(ALL_LANES, (i32)value, (i32)mask, 31); }
 // True in all threads where it is in one.
 DEVICE bool any_of_block(bool mine) {
     u32 any;

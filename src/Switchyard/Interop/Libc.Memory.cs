@@ -7,6 +7,7 @@ internal static unsafe partial class Libc
 {
     public const int EIO = 5;
     public const int ENOMEM = 12;
+    public const int ENODEV = 19;
     public const uint MFD_CLOEXEC = 1;
     public const uint MFD_ALLOW_SEALING = 2;
     public const int F_ADD_SEALS = 1033;
