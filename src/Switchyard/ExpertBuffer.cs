@@ -69,6 +69,8 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
 
     internal ArenaLayout Layout { get; }
 
+    internal IScaleUpEngine Engine => _engine;
+
     /// <summary>The device in whose memory the arena is; -1 for the host's.</summary>
     internal int Device => Options.Backend.Device;
 

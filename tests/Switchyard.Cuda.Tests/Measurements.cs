@@ -138,6 +138,7 @@ internal static class Measurements
         using CudaBytes bytes = gpu.Allocate(1 << 20);
         DeviceRows rows = new(bytes.Address, 1, 64);
         using var ranks = BarrierRanks.OnOne(gpu, 1);
+        using CudaEvent recorded = CudaEvent.Create(gpu.Context);
         using CudaModule module = CudaModule.Load(gpu.Context, KernelSet.Source(FillRowsKernel.Name));
         nint function = FunctionOf(module);
         FillRowsArgs args = new() { Target = rows.Address, Rows = 1, Stride = 64, RowBytes = 64, Pattern = 1 };
@@ -148,6 +149,10 @@ internal static class Measurements
             (FillRowsKernel.Name, false, () => gpu.Kernels.FillRows.Enqueue(gpu.Stream, rows, 1)),
             (FillRowsKernel.Name, true, () => gpu.Kernels.FillRows.Enqueue(gpu.Stream, rows, 1)),
             (BarrierKernel.Name, true, () => ranks.Enqueue(0, 1, TimeSpan.FromSeconds(20))),
+            ("recording an event", true, () => recorded.Record(gpu.Stream)),
+            ("asking whether a stream is captured", true, () => _ = gpu.Stream.IsCapturing),
+            ("asking for the context", true, () => gpu.Context.Enter().Dispose()),
+            ("querying an event", true, () => _ = recorded.IsDone),
         })
         {
             using CudaContext.Scope scope = entered ? gpu.Context.Enter() : default;

@@ -112,6 +112,7 @@ internal sealed unsafe partial class CudaEngine
             Load = _loadAddress,
             ToldPlan = _pinned.DeviceAddress + ((nint)_told - _pinned.Handle),
             Tell = tells ? ++_lastTold : 0,
+            Marks = Marks,
             ReceiveCapacity = _receiveCapacity,
             Tokens = (uint)plan.Tokens,
             IndicesAreWide = call.IndexElement == ElementType.Int64 ? 1u : 0u,

@@ -177,6 +177,9 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
 
     public bool IsRetired { get; private set; }
 
+    /// <summary>Where dispatches note when each of their parts ended (<see cref="DispatchMarks"/>), in memory that the device reaches; 0 for nowhere.</summary>
+    public nint Marks { get; set; }
+
     /// <summary>Never waits: what kernels may still use is given back when none runs.</summary>
     public void Dispose()
     {

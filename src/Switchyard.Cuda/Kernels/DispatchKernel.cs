@@ -18,7 +18,6 @@ internal sealed class DispatchKernel
     private const int Stages = 2;
     private const int RingOffset = 256;
     private const int MaxMovers = 12; // the others keep the books; 8 bytes for each stage of theirs fit before the rings
-    private const int MaxRingScaleBytes = 2048;
     private const int MaxPieceBytes = 14336; // 7 warps of two stages fill the shared memory of a Hopper block
     private const int MaxTokensPerBlock = ushort.MaxValue; // choices of an expert in a block are counted in 16 bits
     private readonly CudaFunction _function;
@@ -41,17 +40,16 @@ internal sealed class DispatchKernel
         int pieces = (rowBytes + MaxPieceBytes - 1) / MaxPieceBytes;
         int pieceBytes = (((rowBytes + pieces - 1) / pieces) + DeviceRows.Alignment - 1) & -DeviceRows.Alignment;
         args.ScaleUnit = ScaleUnit(args);
-        // Scales that bulk copies can move travel with their row, where it is moved in one piece.
-        int ringScales = pieces == 1 && args.ScaleUnit == DeviceRows.Alignment && args.ScaleBytes <= MaxRingScaleBytes && args.Mine.Signature.Format.ScaleLayout == ScaleLayout.RowMajor ? (int)args.ScaleBytes : 0;
-        args.RingScales = (uint)ringScales;
-        int movers = Math.Min(MaxMovers, (_sharedBytes - RingOffset) / (Stages * (pieceBytes + ringScales)));
+        bool isWhole = args.ScaleUnit == DeviceRows.Alignment && args.Mine.Signature.Format.ScaleLayout == ScaleLayout.RowMajor;
+        args.MoversScales = isWhole ? args.ScaleBytes : 0;
+        int movers = Math.Min(MaxMovers, (_sharedBytes - RingOffset) / (Stages * pieceBytes));
         args.Pieces = (uint)pieces;
         args.PieceBytes = (uint)pieceBytes;
         args.Movers = (uint)movers;
         args.LanesAToken = Math.Min(32, BitOperations.RoundUpToPowerOf2(args.Exchange.TopK));
-        // As exchange.cuh's Scratch: counts by warp and rank, two numbers an expert, counts by warp and expert.
-        int scratch = (Warps * Limits.MaxRanks * sizeof(uint)) + ((int)args.Exchange.Experts * ((2 * sizeof(int)) + (Warps * sizeof(ushort))));
-        _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * (pieceBytes + ringScales)))), stream, args);
+        // As dispatch_count.cuh's Scratch: counts by warp and rank, four numbers an expert, counts by warp and expert.
+        int scratch = (Warps * Limits.MaxRanks * sizeof(uint)) + ((int)args.Exchange.Experts * ((4 * sizeof(int)) + (Warps * sizeof(ushort))));
+        _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * pieceBytes))), stream, args);
     }
 
     /// <summary>Column-major scales are moved one by one, others by as many bytes as everything about them is a multiple of.</summary>
@@ -62,6 +60,22 @@ internal sealed class DispatchKernel
         uint unit = 1u << BitOperations.TrailingZeroCount(all);
         return unit == 8 ? 4 : unit;
     }
+}
+
+/// <summary>When each part of a dispatch ended on one block, in nanoseconds of the device's clock, as dispatch_args.cuh lays it out.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct DispatchMarks
+{
+    public ulong Begun;
+    public ulong Counted;
+    public ulong Heard;
+    public ulong Agreed;
+    public ulong Placed;
+    public ulong Moved;
+    public ulong Kept;
+
+    /// <summary>Of the block that ended last.</summary>
+    public ulong Signalled;
 }
 
 /// <summary>The parameter of dispatch, as dispatch.cu lays it out.</summary>
@@ -87,6 +101,7 @@ internal struct DispatchArgs
     public nint Load;
     public nint ToldPlan;
     public ulong Tell;
+    public nint Marks;
     public int ReceiveCapacity;
     public uint Tokens;
     public uint IndicesAreWide;
@@ -100,5 +115,5 @@ internal struct DispatchArgs
     public uint ZeroPadding;
     public uint ScaleUnit;
     public uint LanesAToken;
-    public uint RingScales;
+    public uint MoversScales;
 }

@@ -204,7 +204,7 @@ template <class Element, class Sums> DEVICE void add_all(const Sums& sums, u32 r
 }
 
 // For each choice the sum of what the rows that stand for it carry.
-DEVICE void reduce_weights(const CombineArgs& a, u64 epoch) {
+DEVICE void reduce_weights(const CombineArgs& a, const Heard* heard) {
     u32 k = a.x.top_k;
     u64 all = (u64)a.tokens * k;
     for (u64 i = (u64)block_index() * THREADS + thread_index(); i < all; i += (u64)block_count() * THREADS) {
@@ -213,7 +213,7 @@ DEVICE void reduce_weights(const CombineArgs& a, u64 epoch) {
         for (u32 e = 0; e < k; e++) {
             Entry entry = a.sent[token * k + e];
             if (entry.rank < 0 || (a.mine.signature.layout == EXPERT_MAJOR && e != i % k)) continue;
-            const float* weights = (const float*)(a.x.arenas[entry.rank] + entry_at(a.x, a.x.rank, (u32)entry.rank, epoch)->weights_offset);
+            const float* weights = (const float*)(a.x.arenas[entry.rank] + heard[entry.rank].weights_offset);
             if (a.mine.signature.layout == EXPERT_MAJOR) sum = weights[entry.row];
             else sum = add(sum, weights[(i64)entry.row * k + (u32)(i % k)]);
         }
@@ -223,70 +223,71 @@ DEVICE void reduce_weights(const CombineArgs& a, u64 epoch) {
 
 // ---- the call
 
-struct Heard {
-    const u8* results[MAX_RANKS];
-    u64 refused; // Refusal
-    u32 refused_rank;
-    i64 needed, available;
-};
-
 DEVICE i64 rows_shown(const CombineArgs& a, u32 rank) { return (a.mine.signature.traits & PRE_REDUCE) != 0 ? a.plan->tokens[rank] : a.plan->rows[rank]; }
 
-// Where every rank's results lie, checked; false where that cannot be.
-DEVICE bool locate(const CombineArgs& a, Heard& heard, u64 epoch) {
-    u32 rank = thread_index();
+// What a block knows of the call once all ranks have announced it.
+struct Agreed {
+    Heard heard[MAX_RANKS];
+    const u8* results[MAX_RANKS];
+    Verdict verdict;
+};
+
+// By a warp: where every rank's results lie, checked; false where that cannot be.
+DEVICE bool locate(const CombineArgs& a, Agreed& agreed, u64 epoch) {
     bool bad = false;
-    if (rank < a.x.ranks) {
-        const Announcement* said = entry_at(a.x, a.x.rank, rank, epoch);
+    for (u32 rank = lane_index(); rank < a.x.ranks; rank += WARP) {
+        const Heard& said = agreed.heard[rank];
         i64 rows = rows_shown(a, rank);
         i64 weights = (i64)(a.mine.signature.layout == EXPERT_MAJOR ? 1 : a.x.top_k) * 4 * a.plan->rows[rank];
         bool has_weights = (a.mine.signature.traits & WEIGHTS) != 0;
-        bad = said->region_rows != rows || !is_in_pool(a.x, said->region_offset, rows * a.row_bytes) || (has_weights && !is_in_pool(a.x, said->weights_offset, weights));
-        heard.results[rank] = a.x.arenas[rank] + said->region_offset;
-        if (bad) raise(a.x, fault_of(PROTOCOL, COMBINE, AWAIT_ANNOUNCEMENT, epoch, rank, rows, said->region_rows));
+        agreed.results[rank] = a.x.arenas[rank] + said.region_offset;
+        if (said.region_rows == rows && is_in_pool(a.x, said.region_offset, rows * a.row_bytes) && (!has_weights || is_in_pool(a.x, said.weights_offset, weights))) continue;
+        raise(a.x, COMBINE, AWAIT_ANNOUNCEMENT, epoch, rank, rows, said.region_rows);
+        bad = true;
     }
-    return !any_of_block(bad);
+    return !bad;
+}
+
+// The verdict, and where results lie if it is favourable; false where they cannot.
+DEVICE bool agree(const CombineArgs& a, Agreed& agreed, u64 epoch) {
+    bool failed = false;
+    if (warp_index() == 0) {
+        Verdict verdict = someone_cannot(a.x, agreed.heard);
+        if (lane_index() == 0) agreed.verdict = verdict;
+        failed = verdict.refused == GRANTED && !locate(a, agreed, epoch);
+    }
+    return !any_of_block(failed);
 }
 
 template <class Element> DEVICE void combine(const CombineArgs& a) {
     DYNAMIC_SHARED(shared);
-    SHARED static Heard heard;
+    SHARED static Agreed agreed;
     SHARED static Announcement mine;
-    if (is_over(a.x)) return;
-    u64 epoch = ld_relaxed_gpu(&a.x.state->epoch) + 1;
-    if (block_index() == 0) {
-        if (thread_index() == 0) {
-            mine = a.mine;
-            mine.region_rows = rows_shown(a, a.x.rank);
-        }
-        sync_block();
-        announce(a.x, mine, epoch, nullptr, nullptr);
-    }
-    if (!hear(a.x, a.mine.signature, epoch)) return;
-    if (warp_index() == 0) {
-        Refusal why = GRANTED;
-        u32 rank;
-        i64 needed = 0, available = 0;
-        someone_cannot(a.x, epoch, why, rank, needed, available);
-        if (lane_index() == 0) {
-            heard.refused = why;
-            heard.refused_rank = rank;
-            heard.needed = needed;
-            heard.available = available;
-        }
+    SHARED static Call call;
+    if (thread_index() == 0) call = this_call(a.x);
+    if (thread_index() == WARP) {
+        keep(mine, a.mine);
+        mine.region_rows = rows_shown(a, a.x.rank);
     }
     sync_block();
-    bool refused = heard.refused != GRANTED;
+    if (call.is_over) return;
+    u64 epoch = call.epoch;
+    if (block_index() == 0 && warp_index() == THREADS / WARP - 1) {
+        write_announcement(a.x, mine, epoch);
+        sync_warp();
+        flag_announcement(a.x, lane_index(), WARP, epoch);
+    }
+    if (!hear(a.x, mine.signature, epoch, agreed.heard) || !agree(a, agreed, epoch)) return;
+    bool refused = agreed.verdict.refused != GRANTED;
     if (!refused) {
-        if (!locate(a, heard, epoch)) return;
         // What follows reads what the flags guard by bulk copies.
         fence_proxy_async_global();
-        add_all<Element>(Tokens { a, heard.results }, a.row_bytes, shared_address(shared));
-        if (a.reduced_weights) reduce_weights(a, epoch);
+        add_all<Element>(Tokens { a, agreed.results }, a.row_bytes, shared_address(shared));
+        if (a.reduced_weights) reduce_weights(a, agreed.heard);
     }
-    if (!is_last_block(&a.x.state->finished)) return;
-    if (refused && thread_index() == 0) tell_refusal(a.x, COMBINE, (Refusal)heard.refused, heard.refused_rank, heard.needed, heard.available);
-    if (thread_index() < a.x.ranks) st_release_sys(done_at(a.x, thread_index(), a.x.rank), epoch_word(epoch));
+    if (!is_last_block<TO_OTHER_RANKS>(&a.x.state->finished)) return;
+    if (refused && thread_index() == 0) tell_refusal(a.x, COMBINE, agreed.verdict);
+    for (u32 rank = thread_index(); rank < a.x.ranks; rank += THREADS) st_release_sys(done_at(a.x, rank, a.x.rank), epoch_word(epoch));
     if (thread_index() != 0) return;
     st_relaxed_gpu(&a.x.state->pulled, epoch);
     st_relaxed_gpu(&a.x.state->epoch, epoch);

@@ -4,51 +4,54 @@
 #include "dispatch_count.cuh"
 #include "dispatch_write.cuh"
 
-// By the first block: the counts, to whoever reads them on this rank.
+// By the last warp of the first block: the plan, and the counts to whoever reads them on this rank.
 DEVICE void publish_counts(const DispatchArgs& a, const Agreed& agreed) {
     const Exchange& x = a.x;
-    u32 locals = locals_of(a, x.rank), numbers = 2 * locals + 1;
-    if (!is_cached(a)) for (u32 i = thread_index(); i < locals; i += THREADS) a.load[i] += (u64)tokens_per_expert(a.plan)[i];
-    if (is_fixed(a) && !is_cached(a)) {
+    u32 lane = lane_index(), locals = agreed.locals_of(x.rank), numbers = 2 * locals + 1;
+    for (u32 i = lane; i < sizeof(Plan) / 8; i += WARP) ((u64*)a.plan)[i] = ((const u64*)&agreed.plan)[i];
+    for (u32 i = lane; i < locals; i += WARP) a.load[i] += (u64)tokens_per_expert(a.plan)[i];
+    if (is_fixed(a)) {
         i32* counts = agreed.regions[x.rank].counts;
-        for (u32 i = thread_index(); i <= numbers; i += THREADS)
-            counts[i] = i == 0 ? (i32)a.plan->rows[x.rank] : i <= locals || is_expert_major(a) ? tokens_per_expert(a.plan)[i - 1] : 0;
+        for (u32 i = lane; i <= numbers; i += WARP)
+            counts[i] = i == 0 ? (i32)agreed.plan.rows[x.rank] : i <= locals || is_expert_major(a) ? tokens_per_expert(a.plan)[i - 1] : 0;
     }
     if (a.tell == 0) return;
-    u32 words = sizeof(Plan) / 4 + numbers;
-    for (u32 i = thread_index(); i < words; i += THREADS) st_relaxed_sys((u32*)a.told_plan + i, ((const u32*)a.plan)[i]);
-    sync_block();
-    if (thread_index() == 0) st_release_sys(&x.control->told, a.tell);
+    u32 *told = (u32*)a.told_plan, *told_numbers = told + sizeof(Plan) / 4;
+    for (u32 i = lane; i < sizeof(Plan) / 4; i += WARP) st_relaxed_sys(told + i, ((const u32*)&agreed.plan)[i]);
+    for (u32 i = lane; i < numbers; i += WARP) st_relaxed_sys(told_numbers + i, (u32)tokens_per_expert(a.plan)[i]);
+    sync_warp();
+    if (lane == 0) st_release_sys(&x.control->told, a.tell);
 }
 
 // By the last block: a call that was refused brings nothing, so its plan has no rows anywhere.
 DEVICE void refuse(const DispatchArgs& a, const Agreed& agreed) {
+    u32 locals = agreed.locals_of(a.x.rank);
     if (!is_cached(a)) {
         for (u32 i = thread_index(); i < a.tokens * a.x.top_k; i += THREADS) a.sent[i] = a.summed[i] = { -1, 0 };
-        for (u32 i = thread_index(); i < sizeof(Plan) / 4 + 2 * locals_of(a, a.x.rank) + 1; i += THREADS) ((u32*)a.plan)[i] = 0;
+        for (u32 i = thread_index(); i < sizeof(Plan) / 4 + 2 * locals + 1; i += THREADS) ((u32*)a.plan)[i] = 0;
         if (is_fixed(a) && a.mine.needed == 0) {
             i64 bytes;
-            Region region = region_at(a, a.x.rank, a.mine.region_offset, bytes);
+            Region region = region_at(a, agreed, a.x.rank, a.mine.region_offset, bytes);
             write_absent(a, region, 0, region.rows_in_all, thread_index(), THREADS);
-            fill_words(region.counts, 0, 2 + 2 * locals_of(a, a.x.rank), 0, thread_index(), THREADS);
+            fill_words(region.counts, 0, 2 + 2 * locals, 0, thread_index(), THREADS);
         }
     }
     if (thread_index() != 0) return;
-    tell_refusal(a.x, a.mine.signature.operation, (Refusal)agreed.refused, agreed.refused_rank, agreed.needed, agreed.available);
+    tell_refusal(a.x, a.mine.signature.operation, agreed.verdict);
     if (a.tell != 0) st_release_sys(&a.x.control->told, a.tell);
 }
 
 // The last block to have written: tells each rank that it has all rows of this one, and awaits those of the others.
-DEVICE bool signal_rows(const DispatchArgs& a, u64 epoch) {
+DEVICE bool signal_rows(const DispatchArgs& a, const Plan& plan, u64 epoch) {
     u32 peer = thread_index();
-    bool failed = false;
-    if (peer < a.x.ranks) {
-        i32 sent = ld_others(a.plan->sent_to + peer), expected = ld_others(a.plan->received_from + peer);
+    bool failed = is_broken(a.x);
+    if (peer < a.x.ranks && !failed) {
+        i32 sent = plan.sent_to[peer], expected = plan.received_from[peer];
         if (sent > 0) st_release_sys(arrival_at(a.x, peer, a.x.rank), epoch_word(epoch, (u32)sent));
         u64 word;
         failed = expected > 0 && !await(a.x, arrival_at(a.x, a.x.rank, peer), epoch, peer, a.mine.signature.operation, AWAIT_ROWS, epoch, &word);
         if (!failed && expected > 0 && (epochs_past(word, epoch) != 0 || count_of(word) != (u32)expected)) {
-            raise(a.x, fault_of(PROTOCOL, a.mine.signature.operation, AWAIT_ROWS, epoch, peer, expected, count_of(word)));
+            raise(a.x, a.mine.signature.operation, AWAIT_ROWS, epoch, peer, expected, count_of(word));
             failed = true;
         }
     }
@@ -56,9 +59,11 @@ DEVICE bool signal_rows(const DispatchArgs& a, u64 epoch) {
 }
 
 // Takes the groups that the senders wrote out of memory that they can write, checked. They are in order of their tokens' ranks.
-DEVICE bool take_groups(const DispatchArgs& a, const Region& region, u64 epoch) {
+DEVICE bool take_groups(const DispatchArgs& a, const Agreed& agreed, u64 epoch) {
     bool bad = false;
-    i64 numbers = a.plan->tokens[a.x.rank] * a.x.top_k, rows = a.plan->rows[a.x.rank];
+    const Region& region = agreed.regions[a.x.rank];
+    const Plan& plan = agreed.plan;
+    i64 numbers = plan.tokens[a.x.rank] * a.x.top_k, rows = plan.rows[a.x.rank];
     for (i64 i = thread_index(); i < numbers; i += THREADS) {
         i32 row = ld_others(region.groups + i);
         a.groups[i] = row;
@@ -67,55 +72,87 @@ DEVICE bool take_groups(const DispatchArgs& a, const Region& region, u64 epoch) 
         if (ended || (row >= -1 && row < rows)) continue;
         i64 group = i / a.x.top_k;
         u32 source = 0;
-        while (source + 1 < a.x.ranks && group >= a.plan->tokens_from[source]) group -= a.plan->tokens_from[source++];
-        raise(a.x, fault_of(PROTOCOL, DISPATCH, AWAIT_ROWS, epoch, source, rows, row));
+        while (source + 1 < a.x.ranks && group >= plan.tokens_from[source]) group -= plan.tokens_from[source++];
+        raise(a.x, DISPATCH, AWAIT_ROWS, epoch, source, rows, row);
         bad = true;
     }
     return !any_of_block(bad);
 }
 
+// From each rank's counts: the totals, and where this block's rows begin.
+DEVICE bool plan_rows(const DispatchArgs& a, const Scratch& s, Agreed& agreed, u64 epoch) {
+    if (!take_counts(a, s, agreed, epoch)) return false;
+    if (!is_expert_major(a)) {
+        // Where rows are not grouped by expert, one needs to know where they would begin.
+        if (block_index() == 0 && warp_index() == WARPS - 1) place_experts(a, s, agreed, a.x.rank);
+        return true;
+    }
+    for (u32 rank = warp_index(); rank < a.x.ranks; rank += WARPS) {
+        place_experts(a, s, agreed, rank);
+        count_choices_between(a, s, agreed, rank, epoch);
+    }
+    sync_block();
+    return true;
+}
+
+// Writes down where each of this block's rows goes.
+DEVICE void place_rows(const DispatchArgs& a, const Scratch& s, const Agreed& agreed, Chunk tokens, u64 ranks_of_first) {
+    Chunk share = share_of(tokens, warp_index());
+    if (is_expert_major(a)) expert_pass<true>(a, s, share);
+    if (by_rank(a)) place_by_rank(a, s, agreed.base, share, ranks_of_first);
+}
+
 KERNEL(THREADS) dispatch(const DispatchArgs a) {
     DYNAMIC_SHARED(shared);
     SHARED static Agreed agreed;
-    if (is_over(a.x)) return;
-    u64 epoch = ld_relaxed_gpu(&a.x.state->epoch) + 1;
+    SHARED static Announcement mine;
+    SHARED static Call call;
+    mark(a, BEGUN);
     Chunk tokens = chunk_of(a, block_index());
     Scratch scratch = scratch_in(shared, a.x);
     u32 warp = warp_index();
+    if (thread_index() == 0) call = this_call(a.x);
+    if (thread_index() == WARP) keep(mine, a.mine);
+    for (u32 rank = thread_index(); rank <= a.x.ranks; rank += THREADS) agreed.first_expert[rank] = a.first_expert[rank];
 
-    if (!is_cached(a)) count_choices(a, scratch, tokens);
-    if (is_last_block(&a.x.state->begun) && !announce_counts(a, scratch, epoch)) return;
-    if (!hear(a.x, a.mine.signature, epoch)) return;
-    if (!is_cached(a)) {
-        if (!take_counts(a, scratch, agreed, epoch)) return;
-        place_experts(a, scratch, epoch);
-        sync_block();
-    }
-    if (warp == 0) judge(a, agreed, epoch);
+    u64 ranks_of_first = 0;
+    if (!is_cached(a)) ranks_of_first = count_choices(a, scratch, tokens);
+    else for (u32 i = thread_index(); i < sizeof(Plan) / 8; i += THREADS) ((u64*)&agreed.plan)[i] = ((const u64*)a.plan)[i];
     sync_block();
-    bool refused = agreed.refused != GRANTED;
+    if (call.is_over) return;
+    u64 epoch = call.epoch;
+    if (is_last_block<TO_OWN_BLOCKS>(&a.x.state->begun) && !announce_counts(a, mine, epoch)) return;
+    mark(a, COUNTED);
+    if (!hear(a.x, mine.signature, epoch, agreed.heard)) return;
+    mark(a, HEARD);
+    if (!is_cached(a) && !plan_rows(a, scratch, agreed, epoch)) return;
+    if (!agree(a, agreed, epoch)) return;
+    mark(a, AGREED);
+    bool refused = agreed.verdict.refused != GRANTED;
     if (!refused) {
-        if (!locate(a, agreed, epoch)) return;
-        if (block_index() == 0) publish_counts(a, agreed);
         if (!is_cached(a)) {
-            Chunk share = share_of(tokens.end - tokens.begin, warp);
-            u32 begin = tokens.begin + share.begin, end = tokens.begin + share.end, k = a.x.top_k;
-            if (is_expert_major(a)) expert_pass<true>(a, { begin * k, end * k }, scratch.of_experts + warp * a.x.experts, scratch.bases);
-            if (by_rank(a)) {
-                u32* counts = scratch.of_ranks + warp * MAX_RANKS;
-                for (u32 rank = lane_index(); rank < a.x.ranks; rank += WARP) counts[rank] += (u32)agreed.base[rank];
-                sync_warp();
-                u32 wrong;
-                rank_pass<true>(a, { begin, end }, counts, a.summed, nullptr, wrong);
-            }
+            place_rows(a, scratch, agreed, tokens, ranks_of_first);
             fence_proxy_async_shared();
-            sync_block();
         }
-        if (warp < a.movers) move_rows(a, agreed, tokens, warp, shared_address(shared));
-        else keep_books(a, agreed, tokens, warp - a.movers, WARPS - a.movers);
+        sync_block();
+        if (thread_index() == 0) add_release_gpu(&a.x.state->placed, 1);
+        mark(a, PLACED);
+        if (warp < a.movers) {
+            move_rows(a, agreed, warp, shared_address(shared));
+        } else {
+            if (!is_cached(a) && block_index() == 0 && warp == WARPS - 1) publish_counts(a, agreed);
+            keep_books(a, agreed, tokens, warp - a.movers, WARPS - a.movers);
+        }
     }
-    if (!is_last_block(&a.x.state->finished)) return;
+    mark(a, MOVED);
+    mark(a, KEPT, THREADS - WARP);
+    if (!is_last_block<TO_OTHER_RANKS>(&a.x.state->finished)) return;
+    if (thread_index() == 0) {
+        st_relaxed_gpu(&a.x.state->placed, 0u);
+        st_relaxed_gpu(&a.x.state->taken, 0u);
+    }
     if (refused) refuse(a, agreed);
-    else if (!signal_rows(a, epoch) || (is_pre_reduced(a) && !is_cached(a) && !take_groups(a, agreed.regions[a.x.rank], epoch))) return;
+    else if (!signal_rows(a, agreed.plan, epoch) || (is_pre_reduced(a) && !is_cached(a) && !take_groups(a, agreed, epoch))) return;
+    mark(a, SIGNALLED);
     if (thread_index() == 0) st_relaxed_gpu(&a.x.state->epoch, epoch);
 }

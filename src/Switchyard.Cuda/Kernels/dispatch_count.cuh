@@ -5,165 +5,239 @@
 // Shared memory while rows are counted and placed, before it becomes the movers' rings.
 struct Scratch {
     u32* of_ranks;   // by warp, then rank: its tokens that have rows there; then where they begin
-    u16* of_experts; // by warp, then expert: its choices; then those of lower warps
     i32* all;        // by expert: choices; then those of all ranks
     i32* bases;      // by expert: where this block's rows begin
+    u32* places;     // by expert, as the caller gives them; read while nothing else can be done
+    u32* experts_of; // by rank, then local index, likewise
+    u16* of_experts; // by warp, then expert: its choices; then those of lower warps
 };
 DEVICE Scratch scratch_in(u8* shared, const Exchange& x) {
     Scratch s;
     s.of_ranks = (u32*)shared;
     s.all = (i32*)(s.of_ranks + WARPS * MAX_RANKS);
     s.bases = s.all + x.experts;
-    s.of_experts = (u16*)(s.bases + x.experts);
+    s.places = (u32*)(s.bases + x.experts);
+    s.experts_of = s.places + x.experts;
+    s.of_experts = (u16*)(s.experts_of + x.experts);
     return s;
 }
 
 constexpr u32 AT_ONCE = 8; // choices that are kept in registers
 
-// Looks at a token's choices: the ranks that it has rows on, the first choice that is no expert or one twice; and counts them, where they are told apart
-// by nothing else.
-DEVICE u64 look_at(const DispatchArgs& a, u32 token, i32* counts, u32& wrong) {
-    u32 k = a.x.top_k, begin = token * k;
-    u64 ranks = 0;
-    i64 chosen[AT_ONCE];
-    for (u32 i = 0; i < AT_ONCE; i++) chosen[i] = i < k ? choice_at(a, begin + i) : -1;
+// The first choices of a token, read ahead.
+struct Choices { i32 experts[AT_ONCE]; };
+DEVICE Choices choices_of(const DispatchArgs& a, u32 token, u32 end) {
+    Choices choices;
 #pragma unroll
-    for (u32 i = 0; i < AT_ONCE; i++) {
-        i64 expert = chosen[i];
-        bool bad = expert < -1 || expert >= a.x.experts;
-        for (u32 earlier = 0; earlier < i; earlier++) bad |= expert >= 0 && chosen[earlier] == expert;
-        if (bad && begin + i < wrong) wrong = begin + i;
-        if (expert < 0 || expert >= a.x.experts) continue;
-        ranks |= 1ull << (a.places[expert] >> 16);
-        if (counts) add_shared(shared_address(counts + expert), 1);
+    for (u32 i = 0; i < AT_ONCE; i++) choices.experts[i] = token < end && i < a.x.top_k ? choice_at(a, token * a.x.top_k + i) : -1;
+    return choices;
+}
+
+// Looks at a token's choices: the ranks that it has rows on, a bit each; the first choice that is no expert or one twice; and counts them, where they
+// are told apart by nothing else.
+DEVICE u64 look_at(const DispatchArgs& a, const Scratch& s, u32 token, const Choices& first, u32& wrong) {
+    u32 k = a.x.top_k, begin = token * k, of_first = AT_ONCE;
+    u64 ranks = 0;
+    auto take = [&](i32 expert) INLINED {
+        if (expert < 0) return;
+        ranks |= 1ull << (s.places[expert] >> 16);
+        if (!is_expert_major(a)) add_shared(shared_address(s.all + expert), 1);
+    };
+#pragma unroll
+    for (u32 i = AT_ONCE; i-- > 0;) {
+        bool bad = first.experts[i] == NO_SUCH_EXPERT;
+        for (u32 earlier = 0; earlier < i; earlier++) bad |= first.experts[earlier] == first.experts[i] && first.experts[i] >= 0;
+        if (bad) of_first = i;
+        take(first.experts[i]);
     }
+    if (of_first < AT_ONCE && begin + of_first < wrong) wrong = begin + of_first;
+#pragma unroll 1
     for (u32 i = AT_ONCE; i < k; i++) {
-        i64 expert = choice_at(a, begin + i);
-        bool bad = expert < -1 || expert >= a.x.experts;
+        i32 expert = choice_at(a, begin + i);
+        bool bad = expert == NO_SUCH_EXPERT;
         for (u32 earlier = 0; earlier < i && expert >= 0; earlier++) bad |= choice_at(a, begin + earlier) == expert;
         if (bad && begin + i < wrong) wrong = begin + i;
-        if (expert < 0 || expert >= a.x.experts) continue;
-        ranks |= 1ull << (a.places[expert] >> 16);
-        if (counts) add_shared(shared_address(counts + expert), 1);
+        take(expert);
     }
     return ranks;
 }
 
-// Ordinals of a warp's tokens among its rows to each rank; lane r keeps the counts of ranks r and r + 32. With Places, writes entries.
-template <bool Places> DEVICE void rank_pass(const DispatchArgs& a, Chunk tokens, u32* counts, Entry* entries, i32* of_experts, u32& wrong) {
-    u32 lane = lane_index(), low = lower_lanes(), mine = counts[lane], upper = counts[lane + WARP];
-    for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
-        u32 token = first + lane, written = 0;
-        u64 ranks = token < tokens.end ? look_at(a, token, Places ? nullptr : of_experts, wrong) : 0;
-        for (u32 rank = 0; rank < a.x.ranks; rank++) {
-            bool is_there = (ranks >> rank & 1) != 0;
-            u32 lanes = ballot(is_there);
-            if (Places) {
-                u32 begun = from_lane(rank < WARP ? mine : upper, rank % WARP);
-                if (is_there) entries[token * a.x.top_k + written++] = { (i32)rank, (i32)(begun + (u32)__builtin_popcount(lanes & low)) };
-            }
-            u32 more = lane == rank % WARP ? (u32)__builtin_popcount(lanes) : 0;
-            if (rank < WARP) mine += more;
-            else upper += more;
-        }
-        if (Places && token < tokens.end) for (; written < a.x.top_k; written++) entries[token * a.x.top_k + written] = { -1, 0 };
+// Where a token's ranks are kept until its entries are written there.
+DEVICE u64* ranks_at(const DispatchArgs& a, u32 token) { return (u64*)(a.summed + (u64)token * a.x.top_k); }
+
+// By a warp, a token a lane; lane r counts the rows to ranks r and r + 32.
+struct RankCounts {
+    u32 low, high;
+    DEVICE void add(u32 rank, u32 lanes) {
+        u32 more = lane_index() == rank % WARP ? (u32)__builtin_popcount(lanes) : 0;
+        if (rank < WARP) low += more;
+        else high += more;
     }
-    counts[lane] = mine;
-    counts[lane + WARP] = upper;
+};
+
+// Counts a warp's tokens by the ranks that they have rows on. Returns the ranks of the first ones; those of the others are kept.
+DEVICE u64 count_ranks(const DispatchArgs& a, const Scratch& s, Chunk tokens, Choices next, u32& wrong) {
+    u64 of_first = 0;
+    RankCounts counts = {};
+#pragma unroll 1
+    for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
+        u32 token = first + lane_index();
+        Choices now = next;
+        next = choices_of(a, token + WARP, tokens.end);
+        u64 ranks = token < tokens.end ? look_at(a, s, token, now, wrong) : 0;
+#pragma unroll 1
+        for (u32 rank = 0; rank < a.x.ranks; rank++) counts.add(rank, ballot((ranks >> rank & 1) != 0));
+        if (first == tokens.begin) of_first = ranks;
+        else if (token < tokens.end) *ranks_at(a, token) = ranks;
+    }
+    u32* mine = s.of_ranks + warp_index() * MAX_RANKS;
+    mine[lane_index()] = counts.low;
+    mine[lane_index() + WARP] = counts.high;
+    return of_first;
 }
 
-// The same among the choices of each expert, in order of tokens: a warp's choices by lanes in a row. With Places, writes entries.
-template <bool Places> DEVICE void expert_pass(const DispatchArgs& a, Chunk choices, u16* counts, const i32* bases) {
-    u32 lane = lane_index(), low = lower_lanes();
-    for (u32 first = choices.begin; first < choices.end; first += WARP) {
-        u32 index = first + lane;
-        i64 expert = index < choices.end ? choice_at(a, index) : -1;
-        bool chosen = expert >= 0 && expert < a.x.experts;
-        u32 lanes = match_any(chosen ? (u32)expert : 0xffff0000 | lane);
+// Writes the entries of a warp's tokens: their ordinals among the rows to each rank.
+DEVICE void place_by_rank(const DispatchArgs& a, const Scratch& s, const i32* base, Chunk tokens, u64 of_first) {
+    u32 lane = lane_index(), lower = lower_lanes(), k = a.x.top_k;
+    const u32* begun = s.of_ranks + warp_index() * MAX_RANKS;
+    RankCounts counts = { lane < a.x.ranks ? begun[lane] + base[lane] : 0, lane + WARP < a.x.ranks ? begun[lane + WARP] + base[lane + WARP] : 0 };
+    u64 ranks = of_first;
+#pragma unroll 1
+    for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
+        u32 token = first + lane;
+        u64 next = token + WARP < tokens.end ? *ranks_at(a, token + WARP) : 0;
+        Entry *entry = a.summed + (u64)token * k, *end = entry + (token < tokens.end ? k : 0);
+#pragma unroll 1
+        for (u32 rank = 0; rank < a.x.ranks; rank++) {
+            bool is_there = (ranks >> rank & 1) != 0;
+            u32 lanes = ballot(is_there), before = from_lane(rank < WARP ? counts.low : counts.high, rank % WARP);
+            if (is_there) *entry++ = { (i32)rank, (i32)(before + (u32)__builtin_popcount(lanes & lower)) };
+            counts.add(rank, lanes);
+        }
+#pragma unroll 1
+        while (entry < end) *entry++ = { -1, 0 };
+        ranks = next;
+    }
+}
+
+// Ordinals among the choices of each expert, in order of tokens: a warp's choices by lanes in a row. With Places, writes entries.
+template <bool Places> DEVICE void expert_pass(const DispatchArgs& a, const Scratch& s, Chunk tokens) {
+    u16* counts = s.of_experts + warp_index() * a.x.experts;
+    u32 lane = lane_index(), lower = lower_lanes(), end = tokens.end * a.x.top_k, index = tokens.begin * a.x.top_k + lane;
+    i32 next = index < end ? choice_at(a, index) : -1;
+#pragma unroll 1
+    for (; index - lane < end; index += WARP) {
+        i32 expert = next;
+        next = index + WARP < end ? choice_at(a, index + WARP) : -1;
+        bool chosen = expert >= 0;
+        u32 same = match_any(chosen ? (u32)expert : 0x80000000 | lane);
         u32 begun = chosen ? counts[expert] : 0;
         sync_warp();
-        if (chosen && (lanes & low) == 0) counts[expert] = (u16)(begun + (u32)__builtin_popcount(lanes));
+        if (chosen && (same & lower) == 0) counts[expert] = (u16)(begun + (u32)__builtin_popcount(same));
         sync_warp();
-        if (!Places || index >= choices.end) continue;
+        if (!Places || index >= end) continue;
         Entry entry = { -1, 0 };
-        if (chosen) entry = { (i32)(a.places[expert] >> 16), bases[expert] + (i32)(begun + (u32)__builtin_popcount(lanes & low)) };
+        if (chosen) entry = { (i32)(s.places[expert] >> 16), s.bases[expert] + (i32)(begun + (u32)__builtin_popcount(same & lower)) };
         a.sent[index] = entry;
     }
 }
 
-DEVICE bool by_rank(const DispatchArgs& a) { return !is_expert_major(a) || is_pre_reduced(a); }
+DEVICE i32* counts_of_block(const DispatchArgs& a, u32 block) { return a.block_counts + (u64)block * (a.x.ranks + a.x.experts + 1); }
 
-// Counts this block's choices by warp, and leaves the block's sums where the other blocks find them.
-DEVICE void count_choices(const DispatchArgs& a, const Scratch& s, Chunk tokens) {
+// Counts this block's choices by warp, and leaves the block's sums where the other blocks find them. Returns the ranks of the warp's first tokens.
+DEVICE u64 count_choices(const DispatchArgs& a, const Scratch& s, Chunk tokens) {
     SHARED static u32 wrong;
-    u32 warp = warp_index(), k = a.x.top_k;
-    for (u32 i = thread_index(); i < WARPS * MAX_RANKS; i += THREADS) s.of_ranks[i] = 0;
-    for (u32 i = thread_index(); i < a.x.experts; i += THREADS) s.all[i] = 0;
-    if (is_expert_major(a)) for (u32 i = thread_index(); i < WARPS * a.x.experts; i += THREADS) s.of_experts[i] = 0;
+    u32 lane = lane_index(), warp = warp_index(), ranks = a.x.ranks, experts = a.x.experts;
+    Chunk share = share_of(tokens, warp);
+    Choices first = choices_of(a, share.begin + lane, share.end);
+    for (u32 i = thread_index(); i < experts; i += THREADS) {
+        s.all[i] = 0;
+        s.places[i] = a.places[i];
+        s.experts_of[i] = (u32)a.experts_of[i];
+    }
+    if (is_expert_major(a)) for (u32 i = thread_index(); i < WARPS * experts; i += THREADS) s.of_experts[i] = 0;
     if (thread_index() == 0) wrong = NOTHING_WRONG;
     sync_block();
 
-    Chunk share = share_of(tokens.end - tokens.begin, warp);
-    u32 begin = tokens.begin + share.begin, end = tokens.begin + share.end, bad = NOTHING_WRONG;
-    rank_pass<false>(a, { begin, end }, s.of_ranks + warp * MAX_RANKS, nullptr, is_expert_major(a) ? nullptr : s.all, bad);
+    u32 bad = NOTHING_WRONG;
+    u64 of_first = count_ranks(a, s, share, first, bad);
     if (bad != NOTHING_WRONG) min_shared(shared_address(&wrong), bad);
-    if (is_expert_major(a)) expert_pass<false>(a, { begin * k, end * k }, s.of_experts + warp * a.x.experts, nullptr);
+    if (is_expert_major(a)) expert_pass<false>(a, s, share);
     sync_block();
 
     // Counts of warps become where each begins within the block.
-    i32* sums = a.block_counts + (u64)block_index() * (a.x.ranks + a.x.experts + 1);
-    for (u32 rank = thread_index(); rank < a.x.ranks; rank += THREADS) {
-        u32 sum = 0;
-        for (u32 w = 0; w < WARPS; w++) { u32 n = s.of_ranks[w * MAX_RANKS + rank]; s.of_ranks[w * MAX_RANKS + rank] = sum; sum += n; }
-        sums[rank] = (i32)sum;
+    i32* sums = counts_of_block(a, block_index());
+    for (u32 rank = warp; rank < ranks; rank += WARPS) {
+        u32 count = lane < WARPS ? s.of_ranks[lane * MAX_RANKS + rank] : 0, sum = count;
+        for (u32 distance = 1; distance < WARPS; distance *= 2) {
+            u32 below = from_lower_lane(sum, distance);
+            if (lane >= distance) sum += below;
+        }
+        if (lane < WARPS) s.of_ranks[lane * MAX_RANKS + rank] = sum - count;
+        if (lane == WARPS - 1) sums[rank] = (i32)sum;
     }
-    for (u32 expert = thread_index(); expert < a.x.experts; expert += THREADS) {
+    for (u32 expert = thread_index(); expert < experts; expert += THREADS) {
         u32 sum = (u32)s.all[expert];
         if (is_expert_major(a)) {
+            u32 counts[WARPS];
+            for (u32 w = 0; w < WARPS; w++) counts[w] = s.of_experts[w * experts + expert];
             sum = 0;
-            for (u32 w = 0; w < WARPS; w++) { u32 n = s.of_experts[w * a.x.experts + expert]; s.of_experts[w * a.x.experts + expert] = (u16)sum; sum += n; }
+            for (u32 w = 0; w < WARPS; w++) { s.of_experts[w * experts + expert] = (u16)sum; sum += counts[w]; }
         }
-        sums[a.x.ranks + expert] = (i32)sum;
+        sums[ranks + expert] = (i32)sum;
     }
-    if (thread_index() == 0) sums[a.x.ranks + a.x.experts] = (i32)wrong;
+    if (thread_index() == 0) sums[ranks + experts] = (i32)wrong;
+    return of_first;
 }
 
+// What lower blocks have counted of a rank or an expert; loads that do not wait for each other.
 DEVICE i32 sum_of_blocks(const DispatchArgs& a, u32 end, u32 column) {
-    const i32* counts = a.block_counts + column;
-    u32 stride = a.x.ranks + a.x.experts + 1, block = 0;
+    constexpr u32 BLOCKS_AT_ONCE = 16;
     i32 sum = 0;
-    for (; block + AT_ONCE <= end; block += AT_ONCE) {
-        i32 some[AT_ONCE];
-        for (u32 i = 0; i < AT_ONCE; i++) some[i] = ld_others(counts + (u64)(block + i) * stride);
-        for (u32 i = 0; i < AT_ONCE; i++) sum += some[i];
+    for (u32 block = 0; block < end; block += BLOCKS_AT_ONCE) {
+        i32 some[BLOCKS_AT_ONCE];
+#pragma unroll
+        for (u32 i = 0; i < BLOCKS_AT_ONCE; i++) some[i] = block + i < end ? ld_others(counts_of_block(a, block + i) + column) : 0;
+#pragma unroll
+        for (u32 i = 0; i < BLOCKS_AT_ONCE; i++) sum += some[i];
     }
-    for (; block < end; block++) sum += ld_others(counts + (u64)block * stride);
     return sum;
 }
 
-// The last block to have counted tells all ranks.
-DEVICE bool announce_counts(const DispatchArgs& a, const Scratch& s, u64 epoch) {
-    SHARED static Announcement mine;
-    SHARED static i32 tokens_to[MAX_RANKS];
-    if (a.awaits_readers && !await_readers(a.x, a.mine.signature.operation, epoch)) return false;
-    if (thread_index() == 0) {
-        mine = a.mine;
-        u32 wrong = NOTHING_WRONG;
-        for (u32 block = 0; block < block_count() && !is_cached(a); block++) {
-            u32 first = (u32)ld_others(a.block_counts + (u64)block * (a.x.ranks + a.x.experts + 1) + a.x.ranks + a.x.experts);
-            if (first < wrong) wrong = first;
-        }
-        if (wrong != NOTHING_WRONG) {
-            mine.needed = -1 - (i64)(wrong / a.x.top_k);
-            mine.available = choice_at(a, wrong);
-        }
+// By a warp: the message; where a choice is wrong it says so.
+DEVICE void announce_call(const DispatchArgs& a, Announcement& mine, u64 epoch) {
+    u32 wrong = NOTHING_WRONG;
+    for (u32 block = lane_index(); block < block_count() && !is_cached(a); block += WARP) {
+        u32 first = (u32)ld_others(counts_of_block(a, block) + a.x.ranks + a.x.experts);
+        if (first < wrong) wrong = first;
     }
-    if (!is_cached(a)) {
-        for (u32 i = thread_index(); i < a.x.ranks; i += THREADS) tokens_to[i] = sum_of_blocks(a, block_count(), i);
-        // Into a place of its own: the block's own sums are not done with.
-        for (u32 i = thread_index(); i < a.x.experts; i += THREADS) s.bases[i] = sum_of_blocks(a, block_count(), a.x.ranks + i);
+    for (u32 mask = WARP / 2; mask > 0; mask /= 2) {
+        u32 other = from_partner_lane(wrong, mask);
+        if (other < wrong) wrong = other;
+    }
+    if (wrong != NOTHING_WRONG && lane_index() == 0) {
+        mine.needed = -1 - (i64)(wrong / a.x.top_k);
+        mine.available = choice_as_given(a, wrong);
+    }
+    sync_warp();
+    write_announcement(a.x, mine, epoch);
+}
+
+// The last block to have counted tells all ranks.
+DEVICE bool announce_counts(const DispatchArgs& a, Announcement& mine, u64 epoch) {
+    const Exchange& x = a.x;
+    if (a.awaits_readers && !await_readers(x, mine.signature.operation, epoch)) return false;
+    if (warp_index() == WARPS - 1) announce_call(a, mine, epoch);
+    else if (!is_cached(a)) {
+        for (u32 column = thread_index(); column < x.ranks + x.experts; column += THREADS - WARP) {
+            i32 sum = sum_of_blocks(a, block_count(), column);
+            for (u32 peer = 0; peer < x.ranks; peer++) {
+                Announcement* entry = entry_at(x, peer, x.rank, epoch);
+                (column < x.ranks ? rank_counts(x, entry) : expert_counts(x, entry) - x.ranks)[column] = sum;
+            }
+        }
     }
     sync_block();
-    announce(a.x, mine, epoch, is_cached(a) ? nullptr : tokens_to, s.bases);
+    flag_announcement(x, thread_index(), THREADS, epoch);
     return true;
 }

@@ -2,49 +2,116 @@
 #pragma once
 #include "dispatch_args.cuh"
 
+// Scales that a warp takes along with a row: 16 bytes a lane, as many rows at a time as fit.
+struct RowScales {
+    const DispatchArgs& a;
+    u32 units, lanes; // of a row
+
+    DEVICE explicit RowScales(const DispatchArgs& args) : a(args), units(args.movers_scales / 16), lanes(units <= WARP / 2 ? WARP / 2 : WARP) {}
+
+    DEVICE uint4 load(u32 token, u32 unit) const { return unit < units ? *(const uint4*)(a.scales + (i64)token * a.scale_stride + 16 * unit) : uint4 {}; }
+
+    // The first unit of each lane was loaded ahead.
+    DEVICE void store(const Agreed& agreed, u32 token, const Entry& mine, const uint4& first) const {
+        u32 unit = lane_index() % lanes, group = lane_index() / lanes;
+        if (units == 0) return;
+        for (u32 left = ballot(mine.rank >= 0); left != 0;) {
+            u32 place = (u32)__builtin_ctz(left);
+            left &= left - 1;
+            bool is_one = true;
+            if (lanes < WARP) {
+                u32 other = left != 0 ? (u32)__builtin_ctz(left) : place;
+                is_one = group == 0 || left != 0;
+                left &= left - 1;
+                if (group != 0) place = other;
+            }
+            u32 rank = from_lane((u32)mine.rank, place), row = from_lane((u32)mine.row, place);
+            if (!is_one) continue;
+            u8* to = agreed.regions[rank].scales + (i64)row * a.scale_bytes;
+            for (u32 at = unit; at < units; at += lanes) st_16(to + 16 * at, at == unit ? first : load(token, at));
+        }
+    }
+};
+
+// The pieces of rows that a warp moves, one after the other: which tokens, is settled as they are taken, so that no warp ends long before another.
+struct Item {
+    u32 token, piece;
+    u32 taken; // lane 0: the token behind this one
+
+    DEVICE Item(const DispatchArgs& a, u32 mover) : token(mover * block_count() + block_index()), piece(0) { take(a); }
+    DEVICE bool is_one(const DispatchArgs& a) const { return token < a.tokens; }
+    DEVICE void take(const DispatchArgs& a) {
+        if (lane_index() == 0) taken = a.movers * block_count() + add_relaxed_gpu(&a.x.state->taken, 1);
+    }
+    DEVICE void next(const DispatchArgs& a) {
+        if (++piece < a.pieces) return;
+        piece = 0;
+        token = from_lane(taken, 0);
+        if (is_one(a)) take(a);
+    }
+    DEVICE u32 offset(const DispatchArgs& a) const { return piece * a.piece_bytes; }
+    DEVICE u32 bytes(const DispatchArgs& a) const { u32 left = a.row_bytes - offset(a); return left < a.piece_bytes ? left : a.piece_bytes; }
+};
+
+// By a warp: until all blocks have written where their rows go; false where one of them gave up.
+DEVICE bool await_places(const Exchange& x) {
+    while (ld_acquire_gpu(&x.state->placed) < block_count())
+        if (is_broken(x)) return false;
+    sync_warp();
+    return true;
+}
+
 // A warp moves whole rows: the next is loaded while the last is stored to all its destinations.
-DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, Chunk tokens, u32 mover, u32 shared) {
+DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover, u32 shared) {
     u32 lane = lane_index(), k = a.x.top_k;
-    u32 pitch = a.piece_bytes + a.ring_scales; // where scales travel with their row they lie behind it
-    u32 barriers = shared + mover * STAGES * 8, ring = shared + RING_OFFSET + mover * STAGES * pitch;
+    u32 barriers = shared + mover * STAGES * 8, ring = shared + RING_OFFSET + mover * STAGES * a.piece_bytes;
     if (lane == 0) {
         for (u32 stage = 0; stage < STAGES; stage++) mbarrier_init(barriers + 8 * stage, 1);
         mbarrier_init_fence();
     }
     sync_warp();
-    u32 first = tokens.begin + mover;
-    if (first >= tokens.end) return;
-    u32 items = (tokens.end - first + a.movers - 1) / a.movers * a.pieces;
-    auto load = [&](u32 item) INLINED {
-        u32 offset = item % a.pieces * a.piece_bytes, left = a.row_bytes - offset, bytes = left < a.piece_bytes ? left : a.piece_bytes;
-        u32 barrier = barriers + 8 * (item % STAGES);
-        i64 token = first + item / a.pieces * a.movers;
-        mbarrier_arrive_expect(barrier, bytes + a.ring_scales);
-        bulk_load(ring + item % STAGES * pitch, a.rows + token * a.row_stride + offset, bytes, barrier);
-        if (a.ring_scales) bulk_load(ring + item % STAGES * pitch + a.piece_bytes, a.scales + token * a.scale_stride, a.ring_scales, barrier);
+    Item item(a, mover);
+    RowScales scales(a);
+    auto load = [&](u32 turn) INLINED {
+        if (lane != 0) return;
+        mbarrier_arrive_expect(barriers + 8 * (turn % STAGES), item.bytes(a));
+        bulk_load(ring + turn % STAGES * a.piece_bytes, a.rows + (i64)item.token * a.row_stride + item.offset(a), item.bytes(a), barriers + 8 * (turn % STAGES));
     };
-    auto store = [&](Entry entry, u32 stage, u32 offset, u32 bytes) INLINED {
-        if (entry.rank < 0) return;
-        const Region& region = agreed.regions[entry.rank];
-        bulk_store(region.rows + (i64)entry.row * a.row_bytes + offset, stage, bytes);
-        if (a.ring_scales) bulk_store(region.scales + (i64)entry.row * a.scale_bytes, stage + a.piece_bytes, a.ring_scales);
-    };
-    if (lane == 0) load(0);
-    for (u32 item = 0; item < items; item++) {
-        u32 token = first + item / a.pieces * a.movers, offset = item % a.pieces * a.piece_bytes;
-        u32 left = a.row_bytes - offset, bytes = left < a.piece_bytes ? left : a.piece_bytes;
-        const Entry* entries = a.sent + (u64)token * k;
-        Entry entry = { -1, 0 };
-        if (lane < k) entry = entries[lane];
-        mbarrier_wait(barriers + 8 * (item % STAGES), item / STAGES % 2);
-        u32 stage = ring + item % STAGES * pitch;
-        store(entry, stage, offset, bytes);
-        if (lane + WARP < k) store(entries[lane + WARP], stage, offset, bytes);
+    auto entry_at = [&](u32 place) INLINED { return place < k ? a.sent[(u64)item.token * k + place] : Entry { -1, 0 }; };
+    if (item.is_one(a)) load(0);
+    if (!await_places(a.x)) {
+        if (item.is_one(a)) mbarrier_wait(barriers, 0); // what is under way ends before the block does
+        return;
+    }
+    Entry entry = { -1, 0 };
+    uint4 scale = {};
+    if (item.is_one(a)) {
+        entry = entry_at(lane);
+        scale = scales.load(item.token, lane % scales.lanes);
+    }
+    for (u32 turn = 0; item.is_one(a); turn++) {
+        Item now = item;
+        Entry to = entry, upper = k > WARP ? entry_at(lane + WARP) : Entry { -1, 0 };
+        uint4 first_scale = scale;
+        u32 stage = ring + turn % STAGES * a.piece_bytes;
+        auto store = [&](Entry entry) INLINED {
+            if (entry.rank >= 0) bulk_store(agreed.regions[entry.rank].rows + (i64)entry.row * a.row_bytes + now.offset(a), stage, now.bytes(a));
+        };
+        mbarrier_wait(barriers + 8 * (turn % STAGES), turn / STAGES % 2);
+        store(to);
+        if (k > WARP) store(upper);
         bulk_commit();
-        if (item + 1 == items) break;
-        bulk_wait_read<1>();
-        sync_warp();
-        if (lane == 0) load(item + 1);
+        item.next(a);
+        if (item.is_one(a)) {
+            entry = entry_at(lane);
+            scale = scales.load(item.token, lane % scales.lanes);
+            bulk_wait_read<1>();
+            sync_warp();
+            load(turn + 1);
+        }
+        if (now.piece != 0) continue;
+        scales.store(agreed, now.token, to, first_scale);
+        if (k > WARP) scales.store(agreed, now.token, upper, first_scale);
     }
     bulk_wait<0>();
 }
@@ -112,7 +179,7 @@ DEVICE void write_metadata(const DispatchArgs& a, const Agreed& agreed, u32 firs
             u32 index = token * k + columns + place, mine = 0xffffffff;
             float weight = 1;
             if (token < first + tokens && columns + place < k) {
-                i64 expert = choice_at(a, index);
+                i32 expert = choice_at(a, index);
                 if (expert >= 0) mine = a.places[expert];
                 if (a.weights) weight = a.weights[index];
             }
@@ -162,15 +229,16 @@ DEVICE void write_zeros(const DispatchArgs& a, const Region& region, i64 begin, 
         for (i64 i = begin * a.scale_size + thread; i < end * a.scale_size; i += threads) region.scales[scale * region.scale_column + i] = 0;
 }
 
-DEVICE void write_padding(const DispatchArgs& a, const Region& region, u32 thread, u32 threads) {
-    u32 locals = locals_of(a, a.x.rank);
+DEVICE void write_padding(const DispatchArgs& a, const Agreed& agreed, u32 thread, u32 threads) {
+    u32 locals = agreed.locals_of(a.x.rank);
+    const Region& region = agreed.regions[a.x.rank];
     const i32 *counts = tokens_per_expert(a.plan), *offsets = expert_offsets(a.plan, locals);
     for (u32 local = 0; local < locals && is_expert_major(a) && a.mine.signature.alignment > 1; local++) {
         i64 begin = offsets[local] + counts[local], end = offsets[local + 1];
         if (!is_cached(a)) write_absent(a, region, begin, end, thread, threads);
         if (a.zero_padding) write_zeros(a, region, begin, end, thread, threads);
     }
-    if (!is_cached(a)) write_absent(a, region, a.plan->rows[a.x.rank], region.rows_in_all, thread, threads);
+    if (!is_cached(a)) write_absent(a, region, agreed.plan.rows[a.x.rank], region.rows_in_all, thread, threads);
 }
 
 // What the movers leave to others: all that goes with the rows.
@@ -180,12 +248,12 @@ DEVICE void keep_books(const DispatchArgs& a, const Agreed& agreed, Chunk tokens
         write_metadata(a, agreed, token, tokens.end - token < at_once ? tokens.end - token : at_once);
     for (u32 token = tokens.begin + clerk; token < tokens.end; token += clerks) {
         if (is_pre_reduced(a) && !is_cached(a)) write_groups(a, agreed, token);
-        if (a.ring_scales) continue;
+        if (a.movers_scales) continue;
         if (a.scale_unit == 16) write_scales<uint4>(a, agreed, token);
         else if (a.scale_unit == 4) write_scales<u32>(a, agreed, token);
         else if (a.scale_unit == 2) write_scales<u16>(a, agreed, token);
         else if (a.scale_unit == 1) write_scales<u8>(a, agreed, token);
         else if (a.scale_unit == 8) write_scales<u64>(a, agreed, token);
     }
-    write_padding(a, agreed.regions[a.x.rank], (block_index() * clerks + clerk) * WARP + lane_index(), block_count() * clerks * WARP);
+    write_padding(a, agreed, (block_index() * clerks + clerk) * WARP + lane_index(), block_count() * clerks * WARP);
 }

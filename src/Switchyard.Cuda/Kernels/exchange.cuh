@@ -66,6 +66,8 @@ struct State {
     u64 broken;   // not 0: a wait has failed, and nothing is done any more
     u32 begun;    // blocks of the running call that came so far
     u32 finished;
+    u32 placed;   // blocks of a dispatch that know where their rows go; 0 between calls
+    u32 taken;    // tokens that were taken to be moved, the first of each warp not counted; 0 between calls
 };
 
 enum Refusal : u64 { GRANTED = 0, NO_BYTES = 1, NO_ROWS = 2, NO_EXPERT = 3 };
@@ -173,7 +175,6 @@ DEVICE_RARELY void raise_from(const Exchange& x, const FaultRecord& fault) {
     for (u32 rank = 1; rank < x.ranks; rank++) post(x, rank, record);
     tell_host(x);
 }
-DEVICE void raise(const Exchange& x, const FaultRecord& fault) { raise_from(*x.self, fault); }
 
 DEVICE_RARELY FaultRecord fault_of(FaultKind kind, Operation operation, Phase phase, u64 epoch, u32 culprit, i64 expected, i64 seen) {
     FaultRecord record = {};
@@ -187,6 +188,14 @@ DEVICE_RARELY FaultRecord fault_of(FaultKind kind, Operation operation, Phase ph
     return record;
 }
 
+DEVICE_RARELY void raise_fault(const Exchange& x, FaultKind kind, Operation operation, Phase phase, u64 epoch, u32 culprit, i64 expected, i64 seen) {
+    raise_from(x, fault_of(kind, operation, phase, epoch, culprit, expected, seen));
+}
+// Where something was said or written that cannot be.
+DEVICE void raise(const Exchange& x, Operation operation, Phase phase, u64 epoch, u32 culprit, i64 expected, i64 seen) {
+    raise_fault(*x.self, PROTOCOL, operation, phase, epoch, culprit, expected, seen);
+}
+
 DEVICE bool is_broken(const Exchange& x) { return ld_relaxed_gpu(&x.state->broken) != 0; }
 
 // Whether there is nothing left to do on this buffer: also where another rank gave up while this one was elsewhere.
@@ -195,6 +204,15 @@ DEVICE bool is_over(const Exchange& x) {
     if (ld_relaxed_sys(abort_of(x, x.rank)) == 0) return false;
     if (breaks(x)) tell_host(*x.self);
     return true;
+}
+
+// What a block needs to know before it announces anything: which call this is, and whether there is one. Loads that do not wait for each other.
+struct Call { u64 epoch; bool is_over; };
+DEVICE Call this_call(const Exchange& x) {
+    u64 done = ld_relaxed_gpu(&x.state->epoch), broken = ld_relaxed_gpu(&x.state->broken);
+    u32 abort = ld_relaxed_sys(abort_of(x, x.rank));
+    if (broken == 0 && abort != 0 && breaks(x)) tell_host(*x.self);
+    return { done + 1, broken != 0 || abort != 0 };
 }
 
 // ---- waiting
@@ -261,12 +279,14 @@ DEVICE bool await(const Exchange& x, const u64* word, u64 epoch, u32 peer, Opera
     return true;
 }
 
-// True in all threads of the block that comes last; what the others did before is then visible to it.
-DEVICE bool is_last_block(u32* counter) {
+// True in all threads of the block that comes last; what the others did before is then visible to it, and, where it went to other ranks, to
+// whoever acquires what it then releases.
+enum Written : u8 { TO_OWN_BLOCKS, TO_OTHER_RANKS };
+template <Written Where> DEVICE bool is_last_block(u32* counter) {
     SHARED static bool last;
     sync_block();
     if (thread_index() == 0) {
-        fence_sys(); // for what the block wrote to other devices
+        if (Where == TO_OTHER_RANKS) fence_sys();
         u32 most = block_count() - 1;
         last = most == 0 || count_acq_rel_gpu(counter, most) == most;
     }
@@ -284,53 +304,72 @@ DEVICE bool await_readers(const Exchange& x, Operation operation, u64 call) {
 
 // ---- announcing and hearing
 
-// By a whole block: the message, with counts where there are any, to every rank's ring, this one's own too.
-DEVICE void announce(const Exchange& x, Announcement& mine, u64 epoch, const i32* counts_of_ranks, const i32* counts_of_experts) {
-    u64 flag = epoch_word(epoch);
-    mine.epoch = (i64)epoch;
-    for (u32 peer = 0; peer < x.ranks; peer++) {
-        Announcement* entry = entry_at(x, peer, x.rank, epoch);
-        for (u32 i = 1 + thread_index(); i < sizeof(Announcement) / 8; i += block_threads()) ((u64*)entry)[i] = ((const u64*)&mine)[i];
-        if (!counts_of_ranks) continue;
-        for (u32 i = thread_index(); i < x.ranks; i += block_threads()) rank_counts(x, entry)[i] = counts_of_ranks[i];
-        for (u32 i = thread_index(); i < x.experts; i += block_threads()) expert_counts(x, entry)[i] = counts_of_experts[i];
-    }
-    sync_block(); // a release tells of all that came before it, through the barrier what other threads wrote too
-    if (thread_index() < x.ranks) st_release_sys(&entry_at(x, thread_index(), x.rank, epoch)->flag, flag);
-}
+constexpr u32 WORDS = sizeof(Announcement) / 8;
+constexpr u32 SIGNATURE_AT = 1, HEARD_AT = 5, EPOCH_AT = 10; // words of an announcement
+constexpr u32 SIGNATURE_WORDS = sizeof(Signature) / 8;
 
-DEVICE bool same(const Signature& a, const Signature& b) {
-    const u64 *p = (const u64*)&a, *q = (const u64*)&b;
-    return p[0] == q[0] && p[1] == q[1] && p[2] == q[2] && ((p[3] ^ q[3]) & 0xffffff) == 0;
-}
+// What a rank has announced beside its signature; copied once, so that what is checked is what is used.
+struct Heard { i64 region_offset, region_rows, weights_offset, needed, available; };
+constexpr u32 HEARD_WORDS = sizeof(Heard) / 8;
 
-// Word by word: a kernel's parameter that is copied as a whole is copied for every thread when it starts.
-DEVICE void keep(Signature& to, const Signature& from) {
-    for (u32 i = 0; i < sizeof(Signature) / 8; i++) {
+// By one thread, word by word: a kernel's parameter that is copied as a whole is copied for every thread when it starts.
+template <class T> DEVICE void keep(T& to, const T& from) {
+    for (u32 i = 0; i < sizeof(T) / 8; i++) {
         u64 word = ((const u64*)&from)[i];
         asm volatile("" : "+l"(word));
         ((u64*)&to)[i] = word;
     }
 }
 
-// Until every rank has announced this call; false where one never will, or announced another.
-DEVICE bool hear(const Exchange& x, const Signature& mine, u64 epoch) {
+// By a warp: the message, all but its flag, to every rank's ring, this one's own too; two ranks at a time.
+DEVICE void write_announcement(const Exchange& x, const Announcement& mine, u64 epoch) {
+    u32 word = lane_index() % WORDS;
+    u64 value = word == EPOCH_AT ? epoch : ((const u64*)&mine)[word];
+    for (u32 peer = lane_index() / WORDS; peer < x.ranks; peer += WARP / WORDS)
+        if (word != 0) ((u64*)entry_at(x, peer, x.rank, epoch))[word] = value;
+}
+
+// By as many threads as there are ranks, after all of the message: a release tells of all that came before it, through a barrier what other
+// threads wrote too.
+DEVICE void flag_announcement(const Exchange& x, u32 thread, u32 threads, u64 epoch) {
+    for (u32 peer = thread; peer < x.ranks; peer += threads) st_release_sys(&entry_at(x, peer, x.rank, epoch)->flag, epoch_word(epoch));
+}
+
+DEVICE_RARELY void raise_unheard(const Exchange& x, const Signature& mine, u32 peer, u64 epoch) {
+    const Announcement* entry = entry_at(x, x.rank, peer, epoch);
+    bool is_late = entry->epoch != (i64)epoch;
+    FaultRecord record = fault_of(is_late ? PROTOCOL : MISMATCH, mine.operation, AWAIT_ANNOUNCEMENT, epoch, peer, is_late ? (i64)epoch : 0, is_late ? entry->epoch : 0);
+    if (!is_late) {
+        record.reporters = mine;
+        record.culprits = entry->signature;
+    }
+    raise_from(x, record);
+}
+
+// Until every rank has announced this call; false where one never will, or announced another. Half a warp a rank reads what it said, a word a lane.
+DEVICE bool hear(const Exchange& x, const Signature& mine, u64 epoch, Heard* heard) {
     bool failed = false;
-    u32 peer = thread_index();
-    if (peer < x.ranks) {
-        Announcement* entry = entry_at(x, x.rank, peer, epoch);
-        failed = !await(x, &entry->flag, epoch, peer, mine.operation, AWAIT_ANNOUNCEMENT, epoch);
-        if (!failed && entry->epoch != (i64)epoch) {
-            raise(x, fault_of(PROTOCOL, mine.operation, AWAIT_ANNOUNCEMENT, epoch, peer, (i64)epoch, entry->epoch));
-            failed = true;
+    u32 lane = lane_index(), word = lane % WORDS, half = lane - word;
+    for (u32 first = warp_index() * 2; first < x.ranks; first += block_threads() / WORDS) {
+        u32 peer = first + lane / WORDS;
+        bool is_one = peer < x.ranks, came = false;
+        Announcement* entry = entry_at(x, x.rank, is_one ? peer : 0, epoch);
+        if (is_one && word == 0) came = await(x, &entry->flag, epoch, peer, mine.operation, AWAIT_ANNOUNCEMENT, epoch);
+        came = from_lane((u32)came, half) != 0;
+        u64 value = came ? ld_others((const u64*)entry + word) : 0;
+        bool differs = false;
+        if (word - SIGNATURE_AT < SIGNATURE_WORDS) {
+            u64 said = value ^ ((const u64*)&mine)[word - SIGNATURE_AT];
+            differs = (word == SIGNATURE_AT + SIGNATURE_WORDS - 1 ? said & 0xffffff : said) != 0;
+        } else if (word - HEARD_AT < HEARD_WORDS) {
+            if (came) ((u64*)&heard[peer])[word - HEARD_AT] = value;
+        } else if (word == EPOCH_AT) {
+            differs = value != epoch;
         }
-        if (!failed && !same(entry->signature, mine)) {
-            FaultRecord record = fault_of(MISMATCH, mine.operation, AWAIT_ANNOUNCEMENT, epoch, peer, 0, 0);
-            keep(record.reporters, mine);
-            record.culprits = entry->signature;
-            raise(x, record);
-            failed = true;
-        }
+        u32 differing = ballot(came && differs) >> half & 0xffff;
+        if (word != 0 || !is_one) continue;
+        if (differing != 0) raise_unheard(*x.self, mine, peer, epoch);
+        failed |= !came || differing != 0;
     }
     return !any_of_block(failed);
 }
@@ -338,14 +377,6 @@ DEVICE bool hear(const Exchange& x, const Signature& mine, u64 epoch) {
 // Whether a peer's rows lie in its pool; what it says is not believed unseen.
 DEVICE bool is_in_pool(const Exchange& x, i64 offset, i64 bytes) {
     return bytes == 0 || (offset >= x.pool_at && bytes <= x.total_bytes - x.pool_at && offset <= x.total_bytes - bytes);
-}
-
-DEVICE void tell_refusal(const Exchange& x, Operation operation, Refusal why, u32 rank, i64 needed, i64 available) {
-    st_relaxed_sys(&x.control->refused_rank, rank);
-    st_relaxed_sys((u64*)&x.control->refused_needed, (u64)needed);
-    st_relaxed_sys((u64*)&x.control->refused_available, (u64)available);
-    st_relaxed_sys(&x.control->refused_operation, operation);
-    st_release_sys((u64*)&x.control->refusal, why);
 }
 
 // By a warp, two ranks a lane: the lowest rank of which something holds; the number of ranks where it does of none.
@@ -356,13 +387,25 @@ template <class Holds> DEVICE u32 first_rank(const Exchange& x, Holds holds) {
     return lows ? (u32)__builtin_ctz(lows) : highs ? WARP + (u32)__builtin_ctz(highs) : x.ranks;
 }
 
-// By a warp: whether any rank has said that it cannot take part; the same on all ranks.
-DEVICE bool someone_cannot(const Exchange& x, u64 epoch, Refusal& why, u32& rank, i64& needed, i64& available) {
-    rank = first_rank(x, [&](u32 each) INLINED { return entry_at(x, x.rank, each, epoch)->needed != 0; });
-    if (rank == x.ranks) return false;
-    const Announcement* entry = entry_at(x, x.rank, rank, epoch);
-    why = entry->needed < 0 ? NO_EXPERT : NO_BYTES;
-    needed = entry->needed < 0 ? -1 - entry->needed : entry->needed;
-    available = entry->available;
-    return true;
+// Why no rank takes part in a call; the same on all.
+struct Verdict {
+    u64 refused; // Refusal
+    u32 rank;
+    i64 needed, available;
+};
+
+DEVICE void tell_refusal(const Exchange& x, Operation operation, const Verdict& verdict) {
+    st_relaxed_sys(&x.control->refused_rank, verdict.rank);
+    st_relaxed_sys((u64*)&x.control->refused_needed, (u64)verdict.needed);
+    st_relaxed_sys((u64*)&x.control->refused_available, (u64)verdict.available);
+    st_relaxed_sys(&x.control->refused_operation, operation);
+    st_release_sys((u64*)&x.control->refusal, verdict.refused);
+}
+
+// By a warp: whether any rank has said that it cannot take part.
+DEVICE Verdict someone_cannot(const Exchange& x, const Heard* heard) {
+    u32 rank = first_rank(x, [&](u32 each) INLINED { return heard[each].needed != 0; });
+    if (rank == x.ranks) return { GRANTED, rank, 0, 0 };
+    i64 needed = heard[rank].needed;
+    return { needed < 0 ? NO_EXPERT : NO_BYTES, rank, needed < 0 ? -1 - needed : needed, heard[rank].available };
 }

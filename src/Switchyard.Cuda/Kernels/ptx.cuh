@@ -82,8 +82,13 @@ DEVICE u32 compare_and_swap_sys(u32* p, u32 expected, u32 v) {
 }
 DEVICE void st_relaxed_gpu(u64* p, u64 v) { asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" :: "l"(p), "l"(v) : "memory"); }
 DEVICE u64 ld_relaxed_gpu(const u64* p) { u64 v; asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory"); return v; }
-// These two return what was there before. The first counts from 0 to most, and then from 0 again.
+// Returns what was there before; counts from 0 to most, and then from 0 again.
 DEVICE u32 count_acq_rel_gpu(u32* p, u32 most) { u32 old; asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(most) : "memory"); return old; }
+// Returns what was there before.
+DEVICE u32 add_relaxed_gpu(u32* p, u32 v) { u32 old; asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory"); return old; }
+DEVICE void add_release_gpu(u32* p, u32 v) { asm volatile("red.release.gpu.global.add.u32 [%0], %1;" :: "l"(p), "r"(v) : "memory"); }
+DEVICE u32 ld_acquire_gpu(const u32* p) { u32 v; asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); return v; }
+DEVICE void st_relaxed_gpu(u32* p, u32 v) { asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(p), "r"(v) : "memory"); }
 DEVICE u64 compare_and_swap_gpu(u64* p, u64 expected, u64 v) {
     u64 old;
     asm volatile("atom.acq_rel.gpu.global.cas.b64 %0, [%1], %2, %3;" : "=l"(old) : "l"(p), "l"(expected), "l"(v) : "memory");
@@ -94,6 +99,7 @@ DEVICE u64 compare_and_swap_gpu(u64* p, u64 expected, u64 v) {
 
 DEVICE void st_16(void* p, uint4 v) { asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" :: "l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory"); }
 
+DEVICE u64 ld_others(const u64* p) { return ld_relaxed_gpu(p); }
 DEVICE i32 ld_others(const i32* p) { i32 v; asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); return v; }
 
 // ---- arithmetic that the compiler must not contract, each rounded by itself
