@@ -31,7 +31,7 @@ static void RunRank(ExpertGroup group)
     BFloat16[] x = [.. Enumerable.Range(0, Tokens * Hidden).Select(i => (BFloat16)(group.Rank + (i / Hidden) + (i % Hidden / 1000f)))];
     Float8E4M3[] rows = new Float8E4M3[x.Length];
     float[] scales = new float[Float8Scales.Count(Tokens, Hidden, ScaleLayout.RowMajor)];
-    Float8Quantizer.Quantize<BFloat16>(x, Hidden, rows, scales, ScaleKind.PowerOfTwo, ScaleLayout.RowMajor);
+    Float8Quantizer.Quantize<BFloat16>(x, Hidden, rows, scales, Float8Scaling.PowerOfTwo, ScaleLayout.RowMajor);
 
     int[] choices = [0, 3, 1, 2, 3, -1];
     float[] weights = [0.75f, 0.25f, 0.5f, 0.5f, 1, 0];
