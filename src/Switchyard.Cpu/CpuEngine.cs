@@ -90,6 +90,7 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
                 Agreement = agreement,
                 Rows = call.Rows,
                 Scales = call.Scales,
+                Quantize = call.Quantize,
                 TopkIndices = call.IsCached ? null : choices,
                 TopkWeights = call.TopkWeights,
             });

@@ -96,8 +96,11 @@ internal readonly unsafe struct PushCall
 
     public required RowMemory Rows { get; init; }
 
-    /// <summary>Absent where rows have no scales.</summary>
+    /// <summary>Absent where rows have no scales, or get them on the way.</summary>
     public required RowMemory Scales { get; init; }
+
+    /// <summary>How each row becomes one of the regions' format; <see cref="Float8Scaling.None"/>: it is one.</summary>
+    public required Float8Scaling Quantize { get; init; }
 
     /// <summary>Null in a cached dispatch: rows travel without metadata.</summary>
     public required int* TopkIndices { get; init; }
