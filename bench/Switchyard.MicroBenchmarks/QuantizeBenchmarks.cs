@@ -37,10 +37,10 @@ public class QuantizeBenchmarks<T>
     public void Cleanup() => _elements.Dispose();
 
     [Benchmark]
-    public void Quantize() => Float8Quantizer.Quantize<T>(_elements.All, Hidden, _codes, _scales, ScaleKind.Single, Layout);
+    public void Quantize() => Float8Quantizer.Quantize<T>(_elements.All, Hidden, _codes, _scales, Float8Scaling.Single, Layout);
 
     [Benchmark]
-    public void QuantizeToPowers() => Float8Quantizer.Quantize<T>(_elements.All, Hidden, _codes, _scales, ScaleKind.PowerOfTwo, Layout);
+    public void QuantizeToPowers() => Float8Quantizer.Quantize<T>(_elements.All, Hidden, _codes, _scales, Float8Scaling.PowerOfTwo, Layout);
 
     [Benchmark]
     public void QuantizePacked() => Float8Quantizer.Quantize<T>(_elements.All, Hidden, _codes, _packed, Layout);

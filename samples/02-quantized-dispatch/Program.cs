@@ -29,13 +29,9 @@ static void RunRank(ExpertGroup group)
     using ExpertBuffer buffer = ExpertBuffer.CreateAsync(group, Options()).GetAwaiter().GetResult();
 
     BFloat16[] x = [.. Enumerable.Range(0, Tokens * Hidden).Select(i => (BFloat16)(group.Rank + (i / Hidden) + (i % Hidden / 1000f)))];
-    Float8E4M3[] rows = new Float8E4M3[x.Length];
-    float[] scales = new float[Float8Scales.Count(Tokens, Hidden, ScaleLayout.RowMajor)];
-    Float8Quantizer.Quantize<BFloat16>(x, Hidden, rows, scales, ScaleKind.PowerOfTwo, ScaleLayout.RowMajor);
-
     int[] choices = [0, 3, 1, 2, 3, -1];
     float[] weights = [0.75f, 0.25f, 0.5f, 0.5f, 1, 0];
-    using Dispatched d = buffer.Dispatch(new ScaledRows(rows, scales), choices, weights, new() { Layout = RowLayout.ExpertMajor });
+    using Dispatched d = buffer.Dispatch(x, choices, weights, new() { Layout = RowLayout.ExpertMajor, Quantize = Float8Scaling.PowerOfTwo });
 
     Float8Quantizer.Dequantize<BFloat16>(
         d.Rows.AsSpan<Float8E4M3>(), Hidden, d.Scales.AsSpan<float>(), d.ResultRows.AsSpan<BFloat16>(), ScaleLayout.RowMajor);

@@ -45,6 +45,8 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
 
     public ReadOnlySpan<long> CumulativeTokensPerExpert => _load;
 
+    public int RowGranularity => 1;
+
     public void ThrowIfBroken() => _protocol.ThrowIfBroken();
 
     public void RequireReachable(ReadOnlyTensorView tensor, string name, long rowBytes)
@@ -88,6 +90,7 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
                 Agreement = agreement,
                 Rows = call.Rows,
                 Scales = call.Scales,
+                Quantize = call.Quantize,
                 TopkIndices = call.IsCached ? null : choices,
                 TopkWeights = call.TopkWeights,
             });

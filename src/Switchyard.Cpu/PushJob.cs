@@ -1,4 +1,5 @@
 using Switchyard.Arena;
+using Switchyard.Cpu.Quantization;
 using Switchyard.Cpu.Vectors;
 using Switchyard.Planning;
 using Switchyard.Protocol;
@@ -10,6 +11,7 @@ namespace Switchyard.Cpu;
 internal sealed unsafe class PushJob(PeerArenas arenas, VectorWidth width) : ICrewJob
 {
     private readonly RowMetadata _metadata = new(arenas);
+    private readonly RowQuantizer _quantizer = new(arenas.Layout.Element, arenas.Layout.Hidden, width);
 
     public PushCall Call { get; set; }
 
@@ -25,7 +27,9 @@ internal sealed unsafe class PushJob(PeerArenas arenas, VectorWidth width) : ICr
         {
             FaultPoints.Pass(FaultPoint.PushToken);
             int firstEntry = entry;
-            for (; entry < sent.End[token]; entry++) WriteRow(call, token, sent.Rank[entry], sent.Row[entry]);
+            byte* row = call.Rows[token], scales = call.Scales[token];
+            if (call.Quantize != Float8Scaling.None && entry < sent.End[token]) _quantizer.Quantize(call.Quantize, ref row, ref scales);
+            for (; entry < sent.End[token]; entry++) WriteRow(call, row, scales, sent.Rank[entry], sent.Row[entry]);
             if (call.TopkIndices == null) continue;
             _metadata.Write(call, token, firstEntry);
             if (call.Plan.IsPreReduced) _metadata.WriteGroups(call, token, firstEntry);
@@ -33,28 +37,28 @@ internal sealed unsafe class PushJob(PeerArenas arenas, VectorWidth width) : ICr
         if (Streams) RowCopy.Fence();
     }
 
-    private void WriteRow(in PushCall call, int token, int destination, int row)
+    private void WriteRow(in PushCall call, byte* row, byte* scales, int destination, int slot)
     {
         ref readonly RegionLayout region = ref call.Agreement.Regions[destination];
         RowFormat format = region.Shape.Format;
         byte* memory = arenas.Base(destination) + call.Agreement.RegionOffsets[destination];
-        byte* rows = memory + ((long)row * format.RowBytes);
-        if (Streams) RowCopy.Streaming(call.Rows[token], rows, format.RowBytes, width);
-        else RowCopy.Plain(call.Rows[token], rows, format.RowBytes);
-        if (format.ScaleBytes > 0) WriteScales(call.Scales[token], memory + region.ScalesOffset, row, region);
+        byte* place = memory + ((long)slot * format.RowBytes);
+        if (Streams) RowCopy.Streaming(row, place, format.RowBytes, width);
+        else RowCopy.Plain(row, place, format.RowBytes);
+        if (format.ScaleBytes > 0) WriteScales(scales, memory + region.ScalesOffset, slot, region);
     }
 
-    private static void WriteScales(byte* source, byte* scales, int row, in RegionLayout region)
+    private static void WriteScales(byte* source, byte* scales, int slot, in RegionLayout region)
     {
         RowFormat format = region.Shape.Format;
         if (format.ScaleLayout == ScaleLayout.RowMajor)
         {
-            RowCopy.Plain(source, scales + ((long)row * format.ScaleBytes), format.ScaleBytes);
+            RowCopy.Plain(source, scales + ((long)slot * format.ScaleBytes), format.ScaleBytes);
             return;
         }
         int size = format.ScaleElement.SizeInBytes();
         long columnBytes = format.ScaleColumnBytes(region.Rows);
-        byte* destination = scales + ((long)row * size);
+        byte* destination = scales + ((long)slot * size);
         for (int scale = 0; scale < format.ScalesPerRow; scale++, source += size, destination += columnBytes)
         {
             if (size == sizeof(float)) *(float*)destination = *(float*)source;

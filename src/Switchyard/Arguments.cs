@@ -49,6 +49,12 @@ internal static class Arguments
         return new RowFormat(rowBytes, scaleBytes, x.Rows.Element, x.Scales.Element, scaleBytes == 0 ? ScaleLayout.RowMajor : scaleLayout);
     }
 
+    public static void RequireScaling(Float8Scaling scaling, string name, string option)
+    {
+        if (scaling > Float8Scaling.Packed)
+            throw new ArgumentOutOfRangeException(name, scaling, $"{option} must be None, Single, PowerOfTwo or Packed.");
+    }
+
     private static int RowBytesOf(ReadOnlyTensorView tensor, int tokens, string name)
     {
         nint rowLength = tensor.RowLength;

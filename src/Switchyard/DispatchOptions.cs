@@ -34,7 +34,14 @@ public readonly record struct DispatchOptions
     /// </summary>
     public bool PreReduce { get; init; }
 
-    /// <summary>How the scales of <see cref="ScaledRows"/> are laid out where they arrive. They are always given by rows.</summary>
+    /// <summary>
+    /// Quantizes rows of the buffer's element on their way: they arrive as if they had been quantized before, hidden of
+    /// <see cref="ElementType.Float8E4M3"/> with scales of <see cref="ElementType.Single"/>, or packed ones of <see cref="ElementType.Int32"/>,
+    /// as <see cref="Float8Scaling"/> says. Default: rows travel as they are. <see cref="ScaledRows"/> cannot be quantized.
+    /// </summary>
+    public Float8Scaling Quantize { get; init; }
+
+    /// <summary>How the scales of <see cref="ScaledRows"/> and of <see cref="Quantize"/> are laid out where they arrive. They are always given by rows.</summary>
     public ScaleLayout ScaleLayout { get; init; }
 
     /// <summary>Where the call's work stands among that of a device; each rank's own.</summary>
@@ -48,6 +55,7 @@ public readonly record struct DispatchOptions
             throw new ArgumentOutOfRangeException(nameof(ExpertAlignment), ExpertAlignment, $"DispatchOptions.ExpertAlignment must be 1 to {Limits.MaxExpertAlignment} rows.");
         if (ScaleLayout is not (ScaleLayout.RowMajor or ScaleLayout.ColumnMajor))
             throw new ArgumentOutOfRangeException(nameof(ScaleLayout), ScaleLayout, "DispatchOptions.ScaleLayout must be RowMajor or ColumnMajor.");
+        Arguments.RequireScaling(Quantize, nameof(Quantize), "DispatchOptions.Quantize");
         if (Layout != RowLayout.RankMajor) return;
         if (ExpertAlignment != 1)
             throw new ArgumentException($"DispatchOptions.ExpertAlignment is {ExpertAlignment}, but rank-major rows are not grouped by expert: leave it 1.", nameof(ExpertAlignment));

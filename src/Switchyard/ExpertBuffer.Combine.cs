@@ -164,7 +164,7 @@ public sealed unsafe partial class ExpertBuffer
         {
             Epoch = epoch,
             Signature = new CallSignature(
-                Operation.Combine, plan.Layout, TraitsOf(plan) | (hasWeights ? CallTraits.Weights : CallTraits.None), 0, plan.Alignment, plan.BirthEpoch, Layout.Format),
+                Operation.Combine, plan.Layout, TraitsOf(plan) | (hasWeights ? CallTraits.Weights : CallTraits.None), Float8Scaling.None, plan.Alignment, plan.BirthEpoch, Layout.Format),
             RegionOffset = isThere ? results.Address - (nint)ArenaBase : copy.Offset,
             RegionRows = rows,
             WeightsOffset = weightsCopy.Offset,

@@ -29,7 +29,7 @@ public sealed unsafe partial class ExpertBuffer
         {
             options.Validate();
             int tokens = Arguments.RequireTokens(x, Options);
-            return Dispatch(epoch, new ScaledRows(x), Layout.Format, tokens, topkIndices, topkWeights, options);
+            return Dispatch(epoch, Given(x, options.Quantize, options.ScaleLayout, nameof(options.Quantize)), tokens, topkIndices, topkWeights, options);
         }
         finally
         {
@@ -53,9 +53,14 @@ public sealed unsafe partial class ExpertBuffer
         try
         {
             options.Validate();
+            if (options.Quantize != Float8Scaling.None)
+            {
+                throw new ArgumentException(
+                    $"DispatchOptions.Quantize is {options.Quantize}, but ScaledRows travel as they are: leave it None, or give rows of the buffer's element.", nameof(options.Quantize));
+            }
             int tokens = Arguments.TokensIn(topkIndices, Options);
-            RowFormat format = Arguments.RequireScaledRows(x, tokens, options.ScaleLayout);
-            return Dispatch(epoch, x, format, tokens, topkIndices, topkWeights, options);
+            var payload = new Payload(x, Arguments.RequireScaledRows(x, tokens, options.ScaleLayout));
+            return Dispatch(epoch, payload, tokens, topkIndices, topkWeights, options);
         }
         finally
         {
@@ -64,23 +69,27 @@ public sealed unsafe partial class ExpertBuffer
     }
 
     /// <summary>
-    /// Sends rows the way an earlier dispatch sent its, with its options: the backward pass of a combine, for one. Rows travel without indices and
-    /// weights. Collective.
+    /// Sends rows the way an earlier dispatch sent its, with its options but <see cref="DispatchOptions.Quantize"/>: the backward pass of a combine,
+    /// for one. Rows travel without indices and weights. Collective.
     /// </summary>
     /// <param name="x">As many tokens as the earlier dispatch had, tokens × hidden.</param>
     /// <param name="handle">The earlier dispatch; the same one on all ranks.</param>
     /// <param name="device">Where the call's work stands among that of a device.</param>
+    /// <param name="quantize">As <see cref="DispatchOptions.Quantize"/>, whatever the earlier dispatch had; the same on all ranks.</param>
     /// <returns>The received rows, in the arena, arranged as in the earlier dispatch.</returns>
     /// <inheritdoc cref="Dispatch(ReadOnlyTensorView, ReadOnlyTensorView, ReadOnlyTensorView, in DispatchOptions)" path="/exception"/>
-    public Dispatched Dispatch(ReadOnlyTensorView x, DispatchHandle handle, in DeviceOptions device = default)
+    public Dispatched Dispatch(
+        ReadOnlyTensorView x, DispatchHandle handle, in DeviceOptions device = default, Float8Scaling quantize = Float8Scaling.None)
     {
         long epoch = Begin();
         try
         {
             RoutingPlan plan = PlanOf(handle);
+            Arguments.RequireScaling(quantize, nameof(quantize), nameof(quantize));
             Arguments.RequireRows(x, nameof(x), plan.Tokens, Options.Hidden, Options.Element, "tokens of the handle");
+            Payload payload = Given(x, quantize, plan.Options.ScaleLayout, nameof(quantize));
             _engine.Enter(device);
-            return Exchange(Operation.CachedDispatch, epoch, new ScaledRows(x), Layout.Format, plan, default, default);
+            return Exchange(Operation.CachedDispatch, epoch, payload, plan, default, default);
         }
         finally
         {
@@ -88,7 +97,7 @@ public sealed unsafe partial class ExpertBuffer
         }
     }
 
-    /// <summary>As <see cref="Dispatch(ReadOnlyTensorView, DispatchHandle, in DeviceOptions)"/>, for rows that are quantized or packed already.</summary>
+    /// <summary>As <see cref="Dispatch(ReadOnlyTensorView, DispatchHandle, in DeviceOptions, Float8Scaling)"/>, for rows that are quantized or packed already.</summary>
     /// <param name="x">As many tokens as the earlier dispatch had, and their scales.</param>
     /// <param name="handle">As above.</param>
     /// <param name="device">As above.</param>
@@ -99,9 +108,9 @@ public sealed unsafe partial class ExpertBuffer
         try
         {
             RoutingPlan plan = PlanOf(handle);
-            RowFormat format = Arguments.RequireScaledRows(x, plan.Tokens, plan.Options.ScaleLayout);
+            var payload = new Payload(x, Arguments.RequireScaledRows(x, plan.Tokens, plan.Options.ScaleLayout));
             _engine.Enter(device);
-            return Exchange(Operation.CachedDispatch, epoch, x, format, plan, default, default);
+            return Exchange(Operation.CachedDispatch, epoch, payload, plan, default, default);
         }
         finally
         {
@@ -110,7 +119,7 @@ public sealed unsafe partial class ExpertBuffer
     }
 
     private Dispatched Dispatch(
-        long epoch, ScaledRows x, RowFormat format, int tokens, ReadOnlyTensorView topkIndices, ReadOnlyTensorView topkWeights, in DispatchOptions options)
+        long epoch, Payload payload, int tokens, ReadOnlyTensorView topkIndices, ReadOnlyTensorView topkWeights, in DispatchOptions options)
     {
         Arguments.RequireChoices(topkIndices, tokens, Options.TopK);
         Arguments.RequireWeights(topkWeights, nameof(topkWeights), tokens, Options.TopK);
@@ -122,7 +131,7 @@ public sealed unsafe partial class ExpertBuffer
         try
         {
             _engine.Count(plan, topkIndices);
-            return Exchange(Operation.Dispatch, epoch, x, format, plan, topkIndices, topkWeights);
+            return Exchange(Operation.Dispatch, epoch, payload, plan, topkIndices, topkWeights);
         }
         catch (Exception e) when (e is ArgumentException or InvalidOperationException or CapacityException or RoutingException)
         {
@@ -135,16 +144,17 @@ public sealed unsafe partial class ExpertBuffer
     private Dispatched Exchange(
         Operation operation,
         long epoch,
-        ScaledRows x,
-        RowFormat format,
+        Payload payload,
         RoutingPlan plan,
         ReadOnlyTensorView topkIndices,
         ReadOnlyTensorView topkWeights)
     {
-        _engine.RequireReachable(x.Rows, nameof(x), format.RowBytes);
+        ScaledRows x = payload.Given;
+        RowFormat format = payload.Format;
+        _engine.RequireReachable(x.Rows, nameof(x), payload.Quantize == Float8Scaling.None ? format.RowBytes : Layout.RowBytes);
         _engine.RequireReachable(x.Scales, nameof(x), 0);
         bool isCached = operation == Operation.CachedDispatch;
-        Announcement announcement = Grant(operation, epoch, plan, format, out Region region);
+        Announcement announcement = Grant(operation, epoch, plan, payload, out Region region);
         _epoch = epoch;
         try
         {
@@ -180,11 +190,11 @@ public sealed unsafe partial class ExpertBuffer
     /// Takes memory for what may arrive, all of the receive capacity where the counts are not known yet, and says so; or says that there is not
     /// enough for a result of fixed shape.
     /// </summary>
-    private Announcement Grant(Operation operation, long epoch, RoutingPlan plan, RowFormat format, out Region region)
+    private Announcement Grant(Operation operation, long epoch, RoutingPlan plan, Payload payload, out Region region)
     {
         bool isCached = operation == Operation.CachedDispatch;
         long wantedRows = isCached ? plan.ResultRows(Group.Rank) : plan.MostRows(Group.Rank);
-        RegionShape shape = plan.ShapeOf(Group.Rank, format);
+        RegionShape shape = plan.ShapeOf(Group.Rank, payload.Format);
         long wanted = new RegionLayout(wantedRows, plan.IsPreReduced ? wantedRows : 0, shape).Bytes;
         region = wanted == 0 ? default : _pool.Take(wanted);
         bool isTooLittle = plan.IsFixedShape && region.Bytes < wanted;
@@ -197,7 +207,8 @@ public sealed unsafe partial class ExpertBuffer
         return new Announcement
         {
             Epoch = epoch,
-            Signature = new CallSignature(operation, plan.Layout, TraitsOf(plan), 0, plan.Alignment, isCached ? plan.BirthEpoch : 0, format),
+            Signature = new CallSignature(
+                operation, plan.Layout, TraitsOf(plan), payload.Quantize, plan.Alignment, isCached ? plan.BirthEpoch : 0, payload.Format),
             RegionOffset = region.Offset,
             RegionRows = Math.Min(wantedRows, RegionLayout.MaxRows(region.Bytes, shape)),
             NeededBytes = isTooLittle ? wanted : 0,
@@ -207,6 +218,19 @@ public sealed unsafe partial class ExpertBuffer
 
     private static CallTraits TraitsOf(RoutingPlan plan) =>
         (plan.IsFixedShape ? CallTraits.FixedShape : CallTraits.None) | (plan.IsPreReduced ? CallTraits.PreReduce : CallTraits.None);
+
+    /// <summary>Rows of the buffer's element, to travel as they are or quantized.</summary>
+    private Payload Given(ReadOnlyTensorView x, Float8Scaling quantize, ScaleLayout scaleLayout, string name)
+    {
+        if (quantize == Float8Scaling.None) return new Payload(new ScaledRows(x), Layout.Format);
+        var format = new RowFormat(Options.Hidden, quantize, scaleLayout);
+        if (format.RowBytes % _engine.RowGranularity != 0)
+        {
+            throw new ArgumentException(
+                $"{name} is {quantize}: such rows have a byte an element, ExpertBufferOptions.Hidden = {format.RowBytes}, but the buffer's backend moves multiples of {_engine.RowGranularity} bytes.", name);
+        }
+        return new Payload(new ScaledRows(x), format, quantize);
+    }
 
     private RoutingPlan RentPlan()
     {
@@ -237,5 +261,15 @@ public sealed unsafe partial class ExpertBuffer
         RoutingPlan plan = handle.Plan;
         if (plan.Owner != this) throw new ArgumentException("The handle comes from a dispatch of another buffer.", nameof(handle));
         return plan;
+    }
+
+    /// <summary>What a call sends: the caller's rows, what they are as they travel, and how they become that.</summary>
+    private readonly ref struct Payload(ScaledRows given, RowFormat format, Float8Scaling quantize = Float8Scaling.None)
+    {
+        public ScaledRows Given { get; } = given;
+
+        public RowFormat Format { get; } = format;
+
+        public Float8Scaling Quantize { get; } = quantize;
     }
 }

@@ -71,6 +71,7 @@ internal static unsafe class ExchangeWork
                 Agreement = agreement,
                 Rows = new RowMemory((nint)rows[0], rows.RowBytes),
                 Scales = default,
+                Quantize = Float8Scaling.None,
                 TopkIndices = (int*)Marshal.UnsafeAddrOfPinnedArrayElement(routing.Choices, 0),
                 TopkWeights = (float*)weights[0],
             },

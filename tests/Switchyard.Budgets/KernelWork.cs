@@ -20,10 +20,10 @@ internal static unsafe class KernelWork
         ("reduce-8-rows-half", Reduce<Half>(ElementType.Half, 8, isWeighted: false)),
         ("reduce-8-rows-single", Reduce<float>(ElementType.Single, 8, isWeighted: false)),
         ("copy-row-streaming", CopyStreaming()),
-        ("quantize-bfloat16-single-scales", Quantize<BFloat16, float>(ScaleKind.Single)),
-        ("quantize-bfloat16-packed-scales", Quantize<BFloat16, int>(ScaleKind.PowerOfTwo)),
-        ("quantize-half-single-scales", Quantize<Half, float>(ScaleKind.Single)),
-        ("quantize-single-single-scales", Quantize<float, float>(ScaleKind.Single)),
+        ("quantize-bfloat16-single-scales", Quantize<BFloat16, float>(Float8Scaling.Single)),
+        ("quantize-bfloat16-packed-scales", Quantize<BFloat16, int>(Float8Scaling.Packed)),
+        ("quantize-half-single-scales", Quantize<Half, float>(Float8Scaling.Single)),
+        ("quantize-single-single-scales", Quantize<float, float>(Float8Scaling.Single)),
         ("dequantize-bfloat16-single-scales", Dequantize<BFloat16, float>()),
         ("dequantize-bfloat16-packed-scales", Dequantize<BFloat16, int>()),
         ("dequantize-half-single-scales", Dequantize<Half, float>()),
@@ -57,14 +57,14 @@ internal static unsafe class KernelWork
         return () => RowCopy.Streaming(source[0], destination[0], source.RowBytes, Width);
     }
 
-    private static Action Quantize<T, TEntry>(ScaleKind kind)
+    private static Action Quantize<T, TEntry>(Float8Scaling scaling)
         where T : unmanaged
         where TEntry : unmanaged
     {
         var source = new ElementRows<T>(1, Hidden);
         var codes = new Float8E4M3[Hidden];
         var scales = new TEntry[Hidden / Float8Scales.GroupSize];
-        return () => Float8Quantizer.Quantize<T, TEntry>(source.All, Hidden, codes, scales, kind, ScaleLayout.RowMajor, Width);
+        return () => Float8Quantizer.Quantize<T, TEntry>(source.All, Hidden, codes, scales, scaling, ScaleLayout.RowMajor, Width);
     }
 
     private static Action Dequantize<T, TEntry>()

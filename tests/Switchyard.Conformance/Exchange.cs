@@ -1,4 +1,5 @@
 using Switchyard.Reference;
+using Xunit;
 
 namespace Switchyard.Conformance;
 
@@ -40,6 +41,42 @@ internal static class Exchange
         scales = format.ScalesOf(others[rank.Rank].X);
         using TestResult again = buffer.Dispatch(format.Scaled(rows, scales), d.Handle);
         Check.ReceivedScaled(shape.Reference().Dispatch(others)[rank.Rank], again, shape, format, hasMetadata: false);
+    }
+
+    /// <summary>Dispatches rows that are quantized on the way or not, and again by the handle, whatever way the first ones went.</summary>
+    public static void RunQuantized<T>(RankContext rank, TestBuffer buffer, Shape shape, Random random)
+        where T : unmanaged
+    {
+        ReferenceTokens<T>[] tokens = Workload.Draw<T>(random, shape);
+        foreach (T[] row in tokens.SelectMany(each => each.X)) Workload.Spoil(random, row);
+        ReferenceTokens<T>[] others = [.. tokens.Select(each => each with { X = Workload.DrawRows<T>(random, each.X.Length, shape.Hidden) })];
+        var first = (Float8Scaling)random.Next(4);
+        var second = (Float8Scaling)random.Next(4);
+        ReferenceTokens<T> mine = tokens[rank.Rank];
+        using TestResult d = buffer.Dispatch(
+            ReadOnlyTensorView.FromSpan<T>(Workload.Flat(mine.X)), Workload.Flat(mine.Choices), Workload.Flat(mine.Weights), shape.Options with { Quantize = first });
+        ReceivedQuantized(tokens, first, d, shape, rank.Rank, hasMetadata: true);
+        Combine<T, T>(rank, buffer, shape, random, tokens, shape.Reference().Dispatch(tokens), d, d.Handle);
+
+        using TestResult again = buffer.Dispatch(ReadOnlyTensorView.FromSpan<T>(Workload.Flat(others[rank.Rank].X)), d.Handle, second);
+        ReceivedQuantized(others, second, again, shape, rank.Rank, hasMetadata: false);
+        Combine<T, T>(rank, buffer, shape, random, others, shape.Reference().Dispatch(others), again, d.Handle);
+    }
+
+    /// <summary>Holds what a rank received against the reference for rows that were quantized before.</summary>
+    private static void ReceivedQuantized<T>(ReferenceTokens<T>[] tokens, Float8Scaling scaling, TestResult d, Shape shape, int rank, bool hasMetadata)
+        where T : unmanaged
+    {
+        if (scaling == Float8Scaling.None)
+        {
+            Check.Received(shape.Reference().Dispatch(tokens)[rank], d, shape, hasMetadata);
+            return;
+        }
+        ReferenceTokens<byte>[] quantized =
+            [.. tokens.Select(each => new ReferenceTokens<byte>([.. each.X.Select(row => PlainQuantizer.Quantize(row, scaling))], each.Choices, each.Weights))];
+        ScaledFormat format = PlainQuantizer.FormatOf(shape.Hidden, scaling);
+        Assert.Equal((format.Element, shape.Hidden, format.ScaleElement), (d.Rows.Element, (int)d.Rows.RowLength, d.Scales.Element));
+        Check.ReceivedScaled(shape.Reference().Dispatch(quantized)[rank], d, shape, format, hasMetadata);
     }
 
     /// <summary>A cached dispatch of other rows, and the combine that goes with it.</summary>

@@ -16,19 +16,27 @@ internal static class ExchangeScenarios
         new("exchange-half", rank => RandomShapesAsync<Half>(rank, Exchange.Run<Half>)),
         new("exchange-single", rank => RandomShapesAsync<float>(rank, Exchange.Run<float>)),
         new("exchange-scaled-rows", rank => RandomShapesAsync<BFloat16>(rank, Exchange.RunScaled<BFloat16>)),
+        new("exchange-quantized-bfloat16", rank => RandomShapesAsync<BFloat16, Float8E4M3>(rank, Exchange.RunQuantized<BFloat16>)),
+        new("exchange-quantized-half", rank => RandomShapesAsync<Half, Float8E4M3>(rank, Exchange.RunQuantized<Half>)),
+        new("exchange-quantized-single", rank => RandomShapesAsync<float, Float8E4M3>(rank, Exchange.RunQuantized<float>)),
         new("determinism", SameBitsWhateverTheTimingAsync),
         new("views", StridedAndWideArgumentsAsync),
         new("load", LoadOfTheExpertsAddsUpAsync),
         new("straggler", WaitsAreCountedForTheRankThatIsLateAsync),
     ];
 
-    private static async Task RandomShapesAsync<T>(RankContext rank, Action<RankContext, TestBuffer, Shape, Random> exchange)
+    private static Task RandomShapesAsync<T>(RankContext rank, Action<RankContext, TestBuffer, Shape, Random> exchange)
+        where T : unmanaged => RandomShapesAsync<T, T>(rank, exchange);
+
+    /// <summary>Shapes whose rows can be moved as <typeparamref name="TSmallest"/> too.</summary>
+    private static async Task RandomShapesAsync<T, TSmallest>(RankContext rank, Action<RankContext, TestBuffer, Shape, Random> exchange)
         where T : unmanaged
+        where TSmallest : unmanaged
     {
         Random random = rank.SharedRandom();
         for (int i = 0; i < ShapesARun; i++)
         {
-            Shape shape = rank.Fit<T>(Shape.Draw(random, rank.Group.Size));
+            Shape shape = rank.Fit<TSmallest>(Shape.Draw(random, rank.Group.Size));
             using TestBuffer buffer = await rank.CreateAsync<T>(shape);
             for (int call = 0; call < CallsAShape; call++) exchange(rank, buffer, shape, random);
             await rank.Group.BarrierAsync();

@@ -23,6 +23,8 @@ internal static class FaultScenarios
         new("mismatch-row-length", rank => MismatchAsync(rank, Odd.RowLength)),
         new("mismatch-scales", rank => MismatchAsync(rank, Odd.Scales)),
         new("mismatch-scale-layout", rank => MismatchAsync(rank, Odd.ScaleLayout)),
+        new("mismatch-quantization", rank => MismatchAsync(rank, Odd.Quantization)),
+        new("mismatch-quantization-again", rank => MismatchAsync(rank, Odd.QuantizationAgain)),
         new("mismatch-options", DifferentOptionsAreFoundAtCreationAsync),
         new("late", LateRankIsNamedByAllAsync),
         new("late-to-create", LateCreationIsNamedAsync),
@@ -44,6 +46,8 @@ internal static class FaultScenarios
         RowLength,
         Scales,
         ScaleLayout,
+        Quantization,
+        QuantizationAgain,
     }
 
     private static Shape Small(RankContext rank) => new(rank.Group.Size, 4, 2, 8, 6, RowLayout.ExpertMajor, 2, Routing.Uniform);
@@ -173,12 +177,12 @@ internal static class FaultScenarios
     private static async Task MismatchAsync(RankContext rank, Odd odd)
     {
         if (rank.Group.Size == 1) return;
-        Shape shape = Small(rank);
+        Shape shape = Small(rank) with { Hidden = 16 };
         using TestBuffer buffer = await rank.CreateAsync<float>(shape);
         buffer.Deadline = TimeSpan.FromSeconds(20);
         bool isOdd = rank.Rank == rank.Group.Size - 1;
         int[] choices = [.. Enumerable.Range(0, 6).SelectMany(_ => new[] { 0, 3 })];
-        float[] x = new float[48], output = new float[48];
+        float[] x = new float[96], output = new float[96];
         TestResult first = buffer.Dispatch(x, choices, default, shape.Options);
         TestResult second = buffer.Dispatch(x, choices, default, shape.Options);
         var clock = Stopwatch.StartNew();
@@ -211,6 +215,12 @@ internal static class FaultScenarios
                     ScaleLayout layout = isOdd ? ScaleLayout.ColumnMajor : ScaleLayout.RowMajor;
                     buffer.Dispatch(new ScaledRows(new byte[96], new float[12]), choices, default, shape.Options with { ScaleLayout = layout });
                     break;
+                case Odd.Quantization:
+                    buffer.Dispatch(x, choices, default, shape.Options with { Quantize = isOdd ? Float8Scaling.Single : Float8Scaling.PowerOfTwo });
+                    break;
+                case Odd.QuantizationAgain:
+                    buffer.Dispatch(x, first.Handle, isOdd ? Float8Scaling.Packed : Float8Scaling.None);
+                    break;
                 case Odd.Handle:
                     buffer.Combine((isOdd ? first : second).Rows, (isOdd ? first : second).Handle, output);
                     break;
@@ -225,6 +235,7 @@ internal static class FaultScenarios
         Assert.NotNull(error);
         Assert.True(clock.Elapsed < TimeSpan.FromSeconds(5), $"took {clock.Elapsed}");
         Assert.Contains(rank.Group.Size - 1, new[] { error.Rank, error.Other });
+        if (odd is Odd.Quantization or Odd.QuantizationAgain) Assert.Contains("Quantize is", error.Difference, StringComparison.OrdinalIgnoreCase);
         Assert.Throws<CallMismatchException>(() => buffer.Combine(first.Rows, first.Handle, output));
 
         // Several ranks may find it at once; all believe the same one.

@@ -39,10 +39,10 @@ public sealed class TestBuffer(ExpertBuffer inner, DeviceAccess? device) : IDisp
         return Keep(Inner.Dispatch(new ScaledRows(Given(x.Rows), Given(x.Scales)), Given(topkIndices), Given(topkWeights), options));
     }
 
-    public TestResult Dispatch(ReadOnlyTensorView x, DispatchHandle handle)
+    public TestResult Dispatch(ReadOnlyTensorView x, DispatchHandle handle, Float8Scaling quantize = Float8Scaling.None)
     {
         Access?.Forget();
-        return Keep(Inner.Dispatch(Given(x), handle));
+        return Keep(Inner.Dispatch(Given(x), handle, quantize: quantize));
     }
 
     public TestResult Dispatch(ScaledRows x, DispatchHandle handle)

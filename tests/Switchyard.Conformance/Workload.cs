@@ -20,6 +20,14 @@ public static class Workload
         where T : unmanaged =>
         [.. Enumerable.Range(0, rows).Select(_ => Enumerable.Range(0, hidden).Select(_ => Element<T>(random)).ToArray())];
 
+    /// <summary>Puts NaN or an infinity into some rows.</summary>
+    public static void Spoil<T>(Random random, T[] row)
+        where T : unmanaged
+    {
+        float[] odd = [float.NaN, -float.NaN, float.PositiveInfinity, float.NegativeInfinity];
+        if (random.Next(4) == 0) row[random.Next(row.Length)] = Of<T>(odd[random.Next(odd.Length)]);
+    }
+
     public static T[] Flat<T>(IEnumerable<T[]> rows) => [.. rows.SelectMany(row => row)];
 
     /// <summary>Fills memory with what no test produces: any of it that is left shows.</summary>
@@ -82,6 +90,7 @@ public static class Workload
 
     /// <summary>Mostly ordinary numbers, some that round, overflow or vanish; never NaN, which equals nothing.</summary>
     private static T Element<T>(Random random)
+        where T : unmanaged
     {
         float value = random.Next(20) switch
         {
@@ -91,7 +100,12 @@ public static class Workload
             3 => (typeof(T) == typeof(Half) ? 1e5f : 3e37f) * (random.NextSingle() - 0.5f),
             _ => (random.NextSingle() - 0.5f) * MathF.Pow(2, random.Next(-8, 9)),
         };
-        if (typeof(T) == typeof(byte)) return (T)(object)(byte)random.Next(256);
+        return typeof(T) == typeof(byte) ? (T)(object)(byte)random.Next(256) : Of<T>(value);
+    }
+
+    private static T Of<T>(float value)
+        where T : unmanaged
+    {
         if (typeof(T) == typeof(Half)) return (T)(object)(Half)value;
         return typeof(T) == typeof(BFloat16) ? (T)(object)BFloat16.FromSingle(value) : (T)(object)value;
     }

@@ -10,12 +10,14 @@ public class AllocationTests
     private const int Steps = 2000;
 
     [Theory]
-    [InlineData(RowLayout.RankMajor, false)]
-    [InlineData(RowLayout.ExpertMajor, false)]
-    [InlineData(RowLayout.ExpertMajor, true)]
-    public async Task A_step_allocates_nothing(RowLayout layout, bool preReduce)
+    [InlineData(RowLayout.RankMajor, false, Float8Scaling.None)]
+    [InlineData(RowLayout.ExpertMajor, false, Float8Scaling.None)]
+    [InlineData(RowLayout.ExpertMajor, true, Float8Scaling.None)]
+    [InlineData(RowLayout.RankMajor, false, Float8Scaling.Single)]
+    [InlineData(RowLayout.ExpertMajor, false, Float8Scaling.Packed)]
+    public async Task A_step_allocates_nothing(RowLayout layout, bool preReduce, Float8Scaling quantize)
     {
-        var options = new DispatchOptions { Layout = layout, PreReduce = preReduce };
+        var options = new DispatchOptions { Layout = layout, PreReduce = preReduce, Quantize = quantize };
         long[] allocated = new long[Ranks];
         Task[] ranks = [.. ExpertGroup.CreateLocal(Ranks).Select(group => Task.Factory.StartNew(
             () => allocated[group.Rank] = AllocatedBySteps(group, options), TestContext.Current.CancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default))];

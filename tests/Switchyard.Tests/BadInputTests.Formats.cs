@@ -49,6 +49,19 @@ public sealed partial class BadInputTests
     }
 
     [Fact]
+    public void Rows_that_cannot_be_quantized_on_the_way_are_refused()
+    {
+        var quantize = new DispatchOptions { Quantize = Float8Scaling.Single };
+        Refused(() => _buffer.Dispatch(new ScaledRows(new byte[8]), new[] { 0, 1, 2, 3 }, default, quantize), "DispatchOptions.Quantize is Single", "ScaledRows");
+        Refused(() => _buffer.Dispatch(new Float8E4M3[8], new[] { 0, 1, 2, 3 }, default, quantize), "x", "Float8E4M3", "Single");
+        using Dispatched d = _buffer.Dispatch(new float[8], new[] { 0, 1, 2, 3 }, default, quantize);
+        DispatchHandle handle = d.Handle;
+        Refused(() => _buffer.Dispatch(new float[8], handle, quantize: (Float8Scaling)9), "quantize", "9", "Packed");
+        Refused(() => _buffer.Dispatch(new float[4], handle, quantize: Float8Scaling.Packed), "x", "2 rows");
+        WorksStill();
+    }
+
+    [Fact]
     public void Wrong_biases_are_refused()
     {
         using Dispatched d = _buffer.Dispatch(new float[8], new[] { 0, 1, 2, -1 });

@@ -147,6 +147,7 @@ public sealed partial class BadInputTests : IDisposable
         Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { ZeroPadding = true }), "ZeroPadding", "rank-major");
         Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { PreReduce = true }), "PreReduce", "rank-major");
         Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { ScaleLayout = (ScaleLayout)2 }), "ScaleLayout", "2", "ColumnMajor");
+        Refused(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }, default, new() { Quantize = (Float8Scaling)4 }), "DispatchOptions.Quantize", "Packed");
         Assert.Throws<ArgumentOutOfRangeException>(() => _buffer.Deadline = TimeSpan.FromSeconds(-1));
         Assert.Throws<ArgumentOutOfRangeException>("rank", () => _buffer.WaitedFor(-1));
         Assert.Throws<ArgumentOutOfRangeException>("rank", () => _buffer.WaitedFor(1));

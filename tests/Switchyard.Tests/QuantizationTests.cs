@@ -10,26 +10,20 @@ public class QuantizationTests
 {
     private const int Group = Float8Scales.GroupSize;
 
-    /// <summary>The kinds of scales, and packed ones.</summary>
-    public enum Form
-    {
-        Single = ScaleKind.Single,
-        PowerOfTwo = ScaleKind.PowerOfTwo,
-        Packed,
-    }
+    private static readonly Float8Scaling[] _forms = [Float8Scaling.Single, Float8Scaling.PowerOfTwo, Float8Scaling.Packed];
 
-    public static TheoryData<int, Form, ScaleLayout> WidthsInBitsFormsAndLayouts()
+    public static TheoryData<int, Float8Scaling, ScaleLayout> WidthsInBitsFormsAndLayouts()
     {
-        TheoryData<int, Form, ScaleLayout> all = [];
+        TheoryData<int, Float8Scaling, ScaleLayout> all = [];
         foreach (VectorWidth width in Enum.GetValues<VectorWidth>())
-            foreach (Form form in Enum.GetValues<Form>())
+            foreach (Float8Scaling form in _forms)
                 foreach (ScaleLayout layout in Enum.GetValues<ScaleLayout>()) all.Add((int)width, form, layout);
         return all;
     }
 
     [Theory]
     [MemberData(nameof(WidthsInBitsFormsAndLayouts))]
-    public void Every_width_gives_the_bits_of_the_documented_arithmetic(int widthBits, Form form, ScaleLayout layout)
+    public void Every_width_gives_the_bits_of_the_documented_arithmetic(int widthBits, Float8Scaling form, ScaleLayout layout)
     {
         foreach (int hidden in new[] { 1, 3, 127, 128, 129, 512, 640, 7168, 7173 })
         {
@@ -45,7 +39,7 @@ public class QuantizationTests
 
     [Theory]
     [MemberData(nameof(WidthsInBitsFormsAndLayouts))]
-    public void What_comes_back_is_near(int widthBits, Form form, ScaleLayout layout) =>
+    public void What_comes_back_is_near(int widthBits, Float8Scaling form, ScaleLayout layout) =>
         Gen.Select(Gen.Int[1, 4], Gen.Int[1, 400], Gen.Float[-20, 20], Gen.Int[0, 1 << 20]).Sample((rows, hidden, exponent, seed) =>
         {
             var random = new Random(seed);
@@ -63,14 +57,14 @@ public class QuantizationTests
     [Fact]
     public void Zeros_give_zeros_and_the_least_scale()
     {
-        (Float8E4M3[] codes, float[] scales) = Quantize<float>(new float[Group], Group, Form.Single);
+        (Float8E4M3[] codes, float[] scales) = Quantize<float>(new float[Group], Group, Float8Scaling.Single);
         Assert.All(codes, code => Assert.Equal(0, code.Bits));
         Assert.Equal([1e-4f / 448], scales);
     }
 
     [Theory]
     [MemberData(nameof(WidthsInBitsFormsAndLayouts))]
-    public void NaN_and_infinities_leave_the_others_alone(int widthBits, Form form, ScaleLayout layout)
+    public void NaN_and_infinities_leave_the_others_alone(int widthBits, Float8Scaling form, ScaleLayout layout)
     {
         for (int at = 0; at < Group + 3; at++)
         {
@@ -98,9 +92,9 @@ public class QuantizationTests
     [Fact]
     public void The_greatest_magnitude_becomes_the_greatest_code() => Gen.Float[1e-3f, 3e38f].Sample(magnitude =>
     {
-        (Float8E4M3[] codes, float[] scales) = Quantize<float>([1e-3f, -magnitude], 2, Form.Single);
+        (Float8E4M3[] codes, float[] scales) = Quantize<float>([1e-3f, -magnitude], 2, Float8Scaling.Single);
         Assert.Equal(0xFE, codes[1].Bits);
-        (_, float[] powers) = Quantize<float>([1e-3f, -magnitude], 2, Form.PowerOfTwo);
+        (_, float[] powers) = Quantize<float>([1e-3f, -magnitude], 2, Float8Scaling.PowerOfTwo);
         Assert.True(powers[0] * 448.0 >= magnitude && powers[0] * 224.0 < magnitude, $"{powers[0]} for {magnitude}");
         Assert.Equal(0, BitConverter.SingleToInt32Bits(powers[0]) & 0x7F_FFFF);
         Assert.Equal(magnitude / 448, scales[0]);
@@ -113,7 +107,7 @@ public class QuantizationTests
     [InlineData(224f, 0.5f)]
     public void A_power_of_two_is_the_least_that_suffices(float magnitude, float scale)
     {
-        (_, float[] scales) = Quantize<float>([magnitude], 1, Form.PowerOfTwo);
+        (_, float[] scales) = Quantize<float>([magnitude], 1, Float8Scaling.PowerOfTwo);
         Assert.Equal([scale], scales);
     }
 
@@ -144,7 +138,7 @@ public class QuantizationTests
             before = GC.GetAllocatedBytesForCurrentThread();
             Float8Quantizer.Quantize<BFloat16>(values, 320, codes, packed, ScaleLayout.ColumnMajor);
             Float8Quantizer.Dequantize<BFloat16>(codes, 320, packed, values, ScaleLayout.ColumnMajor);
-            Float8Quantizer.Quantize<BFloat16>(values, 320, codes, scales, ScaleKind.Single, ScaleLayout.RowMajor);
+            Float8Quantizer.Quantize<BFloat16>(values, 320, codes, scales, Float8Scaling.Single, ScaleLayout.RowMajor);
             Float8Quantizer.Dequantize<BFloat16>(codes, 320, scales, values, ScaleLayout.RowMajor);
         }
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
@@ -183,16 +177,16 @@ public class QuantizationTests
         int[] packed = new int[8];
         return new()
         {
-            { () => Float8Quantizer.Quantize<float>(values, 0, codes, scales, ScaleKind.Single, default), ["hidden", "0", "1048576"] },
+            { () => Float8Quantizer.Quantize<float>(values, 0, codes, scales, Float8Scaling.Single, default), ["hidden", "0", "1048576"] },
             { () => Float8Quantizer.Quantize<float>(values, -5, codes, packed, default), ["hidden", "-5"] },
             { () => Float8Quantizer.Quantize<float>(values, 1 << 21, codes, packed, default), ["hidden", "2097152", "1048576"] },
-            { () => Float8Quantizer.Quantize<float>(values, 100, codes, scales, ScaleKind.Single, default), ["source", "256", "100"] },
+            { () => Float8Quantizer.Quantize<float>(values, 100, codes, scales, Float8Scaling.Single, default), ["source", "256", "100"] },
             { () => Float8Quantizer.Quantize<float>(values, 128, codes.AsSpan(1), packed, default), ["destination", "255"] },
-            { () => Float8Quantizer.Quantize<float>(values, 128, codes, scales, (ScaleKind)7, default), ["kind", "7"] },
-            { () => Float8Quantizer.Quantize<float>(values, 128, codes, scales, ScaleKind.Single, (ScaleLayout)9), ["layout", "9"] },
-            { () => Float8Quantizer.Quantize<float>(values, 2, codes, scales, ScaleKind.Single, default), ["scales", "8", "128"] },
+            { () => Float8Quantizer.Quantize<float>(values, 128, codes, scales, (Float8Scaling)7, default), ["scaling", "7"] },
+            { () => Float8Quantizer.Quantize<float>(values, 128, codes, scales, Float8Scaling.Single, (ScaleLayout)9), ["layout", "9"] },
+            { () => Float8Quantizer.Quantize<float>(values, 2, codes, scales, Float8Scaling.Single, default), ["scales", "8", "128"] },
             { () => Float8Quantizer.Quantize<float>(values, 256, codes, packed.AsSpan(5), ScaleLayout.ColumnMajor), ["scales", "3", "4"] },
-            { () => Float8Quantizer.Quantize<double>(new double[256], 128, codes, scales, ScaleKind.Single, default), ["Double", "Half"] },
+            { () => Float8Quantizer.Quantize<double>(new double[256], 128, codes, scales, Float8Scaling.Single, default), ["Double", "Half"] },
             { () => Float8Quantizer.Dequantize<long>(codes, 128, packed, new long[256], default), ["Int64", "Half"] },
             { () => Float8Quantizer.Dequantize(codes, 128, scales.AsSpan(1, 1), values, default), ["scales", "1", "2"] },
             { () => Float8Quantizer.Dequantize(codes, 128, packed, values.AsSpan(6), default), ["destination", "250", "256"] },
@@ -221,7 +215,7 @@ public class QuantizationTests
     }
 
     /// <summary>Compares codes, scales, gaps and what comes back with the documented formulas, one element after the other.</summary>
-    private static void Check<T>(T[] values, int hidden, Form form, ScaleLayout layout, VectorWidth width)
+    private static void Check<T>(T[] values, int hidden, Float8Scaling form, ScaleLayout layout, VectorWidth width)
         where T : unmanaged
     {
         int rows = values.Length / hidden;
@@ -238,8 +232,8 @@ public class QuantizationTests
                 {
                     if (float.IsFinite(Elements.ToSingle(value))) magnitude = Math.Max(magnitude, Math.Abs(Elements.ToSingle(value)));
                 }
-                float scale = form == Form.Single ? magnitude / 448 : (float)Math.Pow(2, Math.Ceiling(Math.Log2((double)magnitude / 448)));
-                float factor = form == Form.Single ? 448 / magnitude : 1 / scale;
+                float scale = form == Float8Scaling.Single ? magnitude / 448 : (float)Math.Pow(2, Math.Ceiling(Math.Log2((double)magnitude / 448)));
+                float factor = form == Float8Scaling.Single ? 448 / magnitude : 1 / scale;
                 Assert.Equal(scale, ScaleOf(scales, row, start / Group, rows, hidden, form, layout));
                 for (int i = at; i < at + length; i++)
                 {
@@ -253,7 +247,7 @@ public class QuantizationTests
         }
         for (int i = 0; i < scales.Length; i++)
             Assert.True(written.Contains(i) || BitConverter.SingleToUInt32Bits(scales[i]) == 0xA5A5A5A5, $"gap {i} was written");
-        if (form == Form.Packed && layout == ScaleLayout.RowMajor && rows > 0) CheckUnusedBytes(scales, hidden);
+        if (form == Float8Scaling.Packed && layout == ScaleLayout.RowMajor && rows > 0) CheckUnusedBytes(scales, hidden);
     }
 
     private static void CheckUnusedBytes(float[] scales, int hidden)
@@ -264,16 +258,16 @@ public class QuantizationTests
         Assert.All(row[groups..], exponent => Assert.Equal(0, exponent));
     }
 
-    private static (Float8E4M3[] Codes, float[] Scales) Quantize<T>(ReadOnlySpan<T> values, int hidden, Form form)
+    private static (Float8E4M3[] Codes, float[] Scales) Quantize<T>(ReadOnlySpan<T> values, int hidden, Float8Scaling form)
         where T : unmanaged => Quantize(values, hidden, form, ScaleLayout.RowMajor, VectorWidths.Best);
 
     /// <summary>Works on poisoned buffers at odd addresses; packed scales come back as the same bits in floats.</summary>
     private static (Float8E4M3[] Codes, float[] Scales) Quantize<T>(
-        ReadOnlySpan<T> values, int hidden, Form form, ScaleLayout layout, VectorWidth width)
+        ReadOnlySpan<T> values, int hidden, Float8Scaling form, ScaleLayout layout, VectorWidth width)
         where T : unmanaged
     {
         int rows = values.Length / hidden;
-        long count = form == Form.Packed ? Float8Scales.PackedCount(rows, hidden, layout) : Float8Scales.Count(rows, hidden, layout);
+        long count = form == Float8Scaling.Packed ? Float8Scales.PackedCount(rows, hidden, layout) : Float8Scales.Count(rows, hidden, layout);
         byte[] source = new byte[MemoryMarshal.AsBytes(values).Length + 1];
         byte[] codes = new byte[values.Length + 1], scales = new byte[(count * 4) + 1];
         MemoryMarshal.AsBytes(values).CopyTo(source.AsSpan(1));
@@ -282,37 +276,37 @@ public class QuantizationTests
         ReadOnlySpan<T> from = MemoryMarshal.Cast<byte, T>(source.AsSpan(1));
         Span<Float8E4M3> to = MemoryMarshal.Cast<byte, Float8E4M3>(codes.AsSpan(1));
         Span<float> entries = MemoryMarshal.Cast<byte, float>(scales.AsSpan(1));
-        if (form == Form.Packed)
-            Float8Quantizer.Quantize(from, hidden, to, MemoryMarshal.Cast<float, int>(entries), ScaleKind.PowerOfTwo, layout, width);
+        if (form == Float8Scaling.Packed)
+            Float8Quantizer.Quantize(from, hidden, to, MemoryMarshal.Cast<float, int>(entries), Float8Scaling.Packed, layout, width);
         else
-            Float8Quantizer.Quantize(from, hidden, to, entries, (ScaleKind)form, layout, width);
+            Float8Quantizer.Quantize(from, hidden, to, entries, form, layout, width);
         return (to.ToArray(), entries.ToArray());
     }
 
-    private static T[] Restore<T>(Float8E4M3[] codes, int hidden, float[] scales, Form form, ScaleLayout layout, VectorWidth width)
+    private static T[] Restore<T>(Float8E4M3[] codes, int hidden, float[] scales, Float8Scaling form, ScaleLayout layout, VectorWidth width)
         where T : unmanaged
     {
         var back = new T[codes.Length];
         MemoryMarshal.AsBytes(back.AsSpan()).Fill(0xA5);
-        if (form == Form.Packed)
+        if (form == Float8Scaling.Packed)
             Float8Quantizer.Dequantize<T, int>(codes, hidden, MemoryMarshal.Cast<float, int>(scales), back, layout, width);
         else
             Float8Quantizer.Dequantize<T, float>(codes, hidden, scales, back, layout, width);
         return back;
     }
 
-    private static float ScaleOf(float[] scales, int row, int group, int rows, int hidden, Form form, ScaleLayout layout)
+    private static float ScaleOf(float[] scales, int row, int group, int rows, int hidden, Float8Scaling form, ScaleLayout layout)
     {
         float entry = scales[EntryOf(row, group, rows, hidden, form, layout)];
-        if (form != Form.Packed) return entry;
+        if (form != Float8Scaling.Packed) return entry;
         byte exponent = BitConverter.GetBytes(entry)[group % 4];
         return (float)Math.Pow(2, exponent - 127);
     }
 
-    private static int EntryOf(int row, int group, int rows, int hidden, Form form, ScaleLayout layout)
+    private static int EntryOf(int row, int group, int rows, int hidden, Float8Scaling form, ScaleLayout layout)
     {
-        int groups = (hidden + Group - 1) / Group, columns = form == Form.Packed ? (groups + 3) / 4 : groups;
-        int column = form == Form.Packed ? group / 4 : group, stride = (rows + 3) / 4 * 4;
+        int groups = (hidden + Group - 1) / Group, columns = form == Float8Scaling.Packed ? (groups + 3) / 4 : groups;
+        int column = form == Float8Scaling.Packed ? group / 4 : group, stride = (rows + 3) / 4 * 4;
         return layout == ScaleLayout.RowMajor ? (row * columns) + column : (column * stride) + row;
     }
 

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using Switchyard.Cpu.Quantization;
 
 namespace Switchyard.Cli.Bench;
 

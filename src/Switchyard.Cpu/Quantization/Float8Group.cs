@@ -14,13 +14,13 @@ internal static class Float8Group
     private const float LeastMagnitude = 1e-4f;
 
     /// <returns>The scale.</returns>
-    public static float Quantize<TLanes, T>(ReadOnlySpan<T> source, Span<Float8E4M3> destination, ScaleKind kind)
+    public static float Quantize<TLanes, T>(ReadOnlySpan<T> source, Span<Float8E4M3> destination, Float8Scaling scaling)
         where TLanes : struct, ILanes<TLanes>
         where T : unmanaged
     {
         float magnitude = Math.Max(GreatestFinite<TLanes, T>(source), LeastMagnitude);
         float scale = magnitude / Float8E4M3.MaxValue, factor = Float8E4M3.MaxValue / magnitude;
-        if (kind == ScaleKind.PowerOfTwo)
+        if (scaling != Float8Scaling.Single)
         {
             scale = RoundUpToPowerOfTwo(scale);
             factor = 1 / scale;

@@ -7,22 +7,8 @@ namespace Switchyard.Cpu.Quantization;
 /// </summary>
 /// <remarks>
 /// <para>
-/// A group's magnitude m is the greatest of its finite elements' magnitudes, at least 10^-4: a group of zeros gives zeros and a finite
-/// scale. All arithmetic is in single precision, each operation rounded to nearest even:
-/// </para>
-/// <list type="bullet">
-/// <item>
-/// <see cref="ScaleKind.Single"/>: the scale is m / 448, each element x becomes <see cref="Float8E4M3.FromSingle"/>(x × (448 / m)).
-/// </item>
-/// <item>
-/// <see cref="ScaleKind.PowerOfTwo"/> and packed: the scale s is the least power of two that is not below m / 448, each element x
-/// becomes <see cref="Float8E4M3.FromSingle"/>(x × (1 / s)).
-/// </item>
-/// <item>Back: code × scale, rounded once more to the type asked for; to <see cref="Half"/>, large values become infinite.</item>
-/// </list>
-/// <para>
-/// NaN and infinities have no part in the scale: a NaN becomes a NaN, an infinity ±448. The same inputs give the same bits on every
-/// processor. The formulas are those of DeepEP's casts to FP8.
+/// <see cref="Float8Scaling"/> has the arithmetic. Back: code × scale in single precision, rounded once more to the type asked for; to
+/// <see cref="Half"/>, large values become infinite.
 /// </para>
 /// <para>
 /// Elements are <see cref="BFloat16"/>, <see cref="Half"/> or <see cref="float"/>. Rows are adjacent; spans may start at any address and
@@ -37,7 +23,7 @@ public static class Float8Quantizer
     /// <param name="hidden">Elements of a row, 1 to <see cref="Limits.MaxHidden"/>.</param>
     /// <param name="destination">Rows × hidden codes.</param>
     /// <param name="scales"><see cref="Float8Scales.Count"/> scales.</param>
-    /// <param name="kind">Which numbers may be scales.</param>
+    /// <param name="scaling">Which numbers may be scales: <see cref="Float8Scaling.Single"/> or <see cref="Float8Scaling.PowerOfTwo"/>.</param>
     /// <param name="layout">How the scales are arranged.</param>
     /// <exception cref="ArgumentException">An argument is out of range, or a span has not the elements it needs.</exception>
     public static void Quantize<T>(
@@ -45,9 +31,14 @@ public static class Float8Quantizer
         int hidden,
         Span<Float8E4M3> destination,
         Span<float> scales,
-        ScaleKind kind,
+        Float8Scaling scaling,
         ScaleLayout layout)
-        where T : unmanaged => Quantize(source, hidden, destination, scales, kind, layout, VectorWidths.Best);
+        where T : unmanaged
+    {
+        if (scaling is not (Float8Scaling.Single or Float8Scaling.PowerOfTwo))
+            throw new ArgumentOutOfRangeException(nameof(scaling), scaling, "scaling must be Single or PowerOfTwo; packed scales are integers.");
+        Quantize(source, hidden, destination, scales, scaling, layout, VectorWidths.Best);
+    }
 
     /// <summary>Quantizes rows, with packed scales.</summary>
     /// <param name="source">Rows × hidden elements.</param>
@@ -58,7 +49,7 @@ public static class Float8Quantizer
     /// <exception cref="ArgumentException">An argument is out of range, or a span has not the elements it needs.</exception>
     public static void Quantize<T>(
         ReadOnlySpan<T> source, int hidden, Span<Float8E4M3> destination, Span<int> scales, ScaleLayout layout)
-        where T : unmanaged => Quantize(source, hidden, destination, scales, ScaleKind.PowerOfTwo, layout, VectorWidths.Best);
+        where T : unmanaged => Quantize(source, hidden, destination, scales, Float8Scaling.Packed, layout, VectorWidths.Best);
 
     /// <summary>Restores rows, with scales of type <see cref="float"/>.</summary>
     /// <param name="source">Rows × hidden codes.</param>
@@ -95,16 +86,14 @@ public static class Float8Quantizer
         int hidden,
         Span<Float8E4M3> destination,
         Span<TEntry> scales,
-        ScaleKind kind,
+        Float8Scaling scaling,
         ScaleLayout layout,
         VectorWidth width)
         where T : unmanaged
         where TEntry : unmanaged
     {
-        if (kind is not (ScaleKind.Single or ScaleKind.PowerOfTwo))
-            throw new ArgumentOutOfRangeException(nameof(kind), kind, "kind must be Single or PowerOfTwo.");
         ScaleGrid grid = RequireGrid<T, TEntry>(source.Length, hidden, destination.Length, scales.Length, layout);
-        width.Run(new QuantizeLoop<T, TEntry>(source, destination, scales, kind, grid));
+        width.Run(new QuantizeLoop<T, TEntry>(source, destination, scales, scaling, grid));
     }
 
     internal static void Dequantize<T, TEntry>(

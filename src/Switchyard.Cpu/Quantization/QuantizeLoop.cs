@@ -4,7 +4,7 @@ namespace Switchyard.Cpu.Quantization;
 
 /// <summary>Quantizes the rows of a grid of scales.</summary>
 internal readonly ref struct QuantizeLoop<T, TEntry>(
-    ReadOnlySpan<T> source, Span<Float8E4M3> destination, Span<TEntry> scales, ScaleKind kind, ScaleGrid grid) : ILaneLoop
+    ReadOnlySpan<T> source, Span<Float8E4M3> destination, Span<TEntry> scales, Float8Scaling scaling, ScaleGrid grid) : ILaneLoop
     where T : unmanaged
     where TEntry : unmanaged
 {
@@ -33,7 +33,7 @@ internal readonly ref struct QuantizeLoop<T, TEntry>(
         for (int start = 0; start < elements.Length; start += Float8Scales.GroupSize)
         {
             int length = Math.Min(Float8Scales.GroupSize, elements.Length - start);
-            float scale = Float8Group.Quantize<TLanes, T>(elements.Slice(start, length), codes.Slice(start, length), kind);
+            float scale = Float8Group.Quantize<TLanes, T>(elements.Slice(start, length), codes.Slice(start, length), scaling);
             entry = ScaleEntry.With(entry, scale, start / Float8Scales.GroupSize);
         }
         return entry;

@@ -8,10 +8,6 @@ namespace Switchyard.Cpu.Quantization;
 /// </summary>
 internal static class ScaleEntry
 {
-    /// <summary>Scales of an entry.</summary>
-    public static int Places<TEntry>()
-        where TEntry : unmanaged => typeof(TEntry) == typeof(float) ? 1 : 4;
-
     /// <summary>The entry with a scale put into a place that is still zero.</summary>
     public static TEntry With<TEntry>(TEntry entry, float scale, int place)
         where TEntry : unmanaged

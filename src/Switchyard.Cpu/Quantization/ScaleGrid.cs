@@ -8,21 +8,14 @@ internal readonly struct ScaleGrid
     private readonly long _rowStep;
     private readonly long _columnStep;
 
-    private ScaleGrid(int rows, int hidden, int channels, ScaleLayout layout)
+    private ScaleGrid(int rows, int hidden, int scalesAnEntry, int columns, long length, ScaleLayout layout)
     {
-        if (hidden is < 1 or > Limits.MaxHidden)
-            throw new ArgumentOutOfRangeException(nameof(hidden), hidden, $"hidden must be 1 to {Limits.MaxHidden} (Limits.MaxHidden).");
         Rows = rows;
-        Columns = (hidden + channels - 1) / channels;
+        Columns = columns;
+        Length = length;
         _hidden = hidden;
-        _channels = channels;
-        long stride = ScaleLayouts.ColumnStride(rows, sizeof(float));
-        (_rowStep, _columnStep, Length) = layout switch
-        {
-            ScaleLayout.RowMajor => (Columns, 1, (long)rows * Columns),
-            ScaleLayout.ColumnMajor => (1, stride, stride * Columns),
-            _ => throw new ArgumentOutOfRangeException(nameof(layout), layout, "layout must be RowMajor or ColumnMajor."),
-        };
+        _channels = scalesAnEntry * Float8Scales.GroupSize;
+        (_rowStep, _columnStep) = layout == ScaleLayout.RowMajor ? (columns, 1) : (1, ScaleLayouts.ColumnStride(rows, sizeof(float)));
     }
 
     public int Rows { get; }
@@ -33,8 +26,12 @@ internal readonly struct ScaleGrid
     /// <summary>Entries in all, with the gaps of the layout.</summary>
     public long Length { get; }
 
+    /// <summary>The grid of entries that are a scale each (<see cref="float"/>) or several packed ones (<see cref="int"/>).</summary>
+    /// <exception cref="ArgumentOutOfRangeException">An argument is out of range.</exception>
     public static ScaleGrid Create<TEntry>(int rows, int hidden, ScaleLayout layout)
-        where TEntry : unmanaged => new(rows, hidden, ScaleEntry.Places<TEntry>() * Float8Scales.GroupSize, layout);
+        where TEntry : unmanaged => typeof(TEntry) == typeof(float)
+            ? new(rows, hidden, 1, Float8Scales.PerRow(hidden), Float8Scales.Count(rows, hidden, layout), layout)
+            : new(rows, hidden, Float8Scales.Places, Float8Scales.PackedPerRow(hidden), Float8Scales.PackedCount(rows, hidden, layout), layout);
 
     public int IndexOf(int row, int column) => (int)((row * _rowStep) + (column * _columnStep));
 

@@ -13,6 +13,8 @@ internal sealed unsafe partial class CudaEngine
     /// <summary>How often a wait on the host looks whether the device has failed.</summary>
     private static readonly long _lookTicks = Stopwatch.Frequency / 1000;
 
+    public int RowGranularity => DeviceRows.Alignment;
+
     public void RequireReachable(ReadOnlyTensorView tensor, string name, long rowBytes)
     {
         if (tensor.IsAbsent || tensor.Length == 0) return;
@@ -83,6 +85,8 @@ internal sealed unsafe partial class CudaEngine
 
     public void Dispatch(in DispatchCall call)
     {
+        if (call.Quantize != Float8Scaling.None)
+            throw new NotSupportedException($"DispatchOptions.Quantize is {call.Quantize}, but CudaBackend does not quantize rows on their way: give ScaledRows.");
         using CudaContext.Scope scope = _runtime.Context.Enter();
         RoutingPlan plan = call.Plan;
         Announcement announcement = call.Announcement;

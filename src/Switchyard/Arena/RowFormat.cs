@@ -16,6 +16,17 @@ internal readonly record struct RowFormat(int RowBytes, int ScaleBytes, ElementT
     {
     }
 
+    /// <summary>Rows that are quantized, with their scales.</summary>
+    public RowFormat(int hidden, Float8Scaling scaling, ScaleLayout scaleLayout)
+        : this(
+            hidden * ElementType.Float8E4M3.SizeInBytes(),
+            scaling == Float8Scaling.Packed ? Float8Scales.PackedPerRow(hidden) * sizeof(int) : Float8Scales.PerRow(hidden) * sizeof(float),
+            ElementType.Float8E4M3,
+            scaling == Float8Scaling.Packed ? ElementType.Int32 : ElementType.Single,
+            scaleLayout)
+    {
+    }
+
     public int RowLength => RowBytes / Element.SizeInBytes();
 
     public int ScalesPerRow => ScaleBytes == 0 ? 0 : ScaleBytes / ScaleElement.SizeInBytes();

@@ -72,7 +72,7 @@ internal enum CallTraits : byte
 /// <summary>What all ranks must give alike in a call.</summary>
 [StructLayout(LayoutKind.Sequential, Size = 32)]
 internal readonly record struct CallSignature(
-    Operation Operation, RowLayout Layout, CallTraits Traits, byte Reserved, int Alignment, long HandleEpoch, RowFormat Format)
+    Operation Operation, RowLayout Layout, CallTraits Traits, Float8Scaling Quantize, int Alignment, long HandleEpoch, RowFormat Format)
 {
     /// <summary>The first difference to another rank's signature, as a phrase with both values.</summary>
     public string DifferenceTo(CallSignature other)
@@ -84,6 +84,7 @@ internal readonly record struct CallSignature(
         if (Differs(other, CallTraits.FixedShape)) return $"DispatchOptions.FixedShape is {Has(CallTraits.FixedShape)} and {other.Has(CallTraits.FixedShape)}";
         if (Differs(other, CallTraits.PreReduce)) return $"DispatchOptions.PreReduce is {Has(CallTraits.PreReduce)} and {other.Has(CallTraits.PreReduce)}";
         if (Differs(other, CallTraits.Weights)) return Has(CallTraits.Weights) ? "one combines weights, the other does not" : "one does not combine weights, the other does";
+        if (Quantize != other.Quantize) return $"{(Operation == Operation.Dispatch ? "DispatchOptions.Quantize" : "quantize")} is {Quantize} and {other.Quantize}";
         return DifferenceTo(other.Format);
     }
 
@@ -92,7 +93,7 @@ internal readonly record struct CallSignature(
     /// <summary>Field by field: bytes between fields may be anything.</summary>
     public uint AddTo(uint check)
     {
-        check = BitOperations.Crc32C(check, (ulong)Operation | ((ulong)Layout << 8) | ((ulong)Traits << 16) | ((ulong)Reserved << 24) | ((ulong)(uint)Alignment << 32));
+        check = BitOperations.Crc32C(check, (ulong)Operation | ((ulong)Layout << 8) | ((ulong)Traits << 16) | ((ulong)Quantize << 24) | ((ulong)(uint)Alignment << 32));
         check = BitOperations.Crc32C(check, (ulong)HandleEpoch);
         check = BitOperations.Crc32C(check, (uint)Format.RowBytes | ((ulong)(uint)Format.ScaleBytes << 32));
         return BitOperations.Crc32C(check, (ulong)Format.Element | ((ulong)Format.ScaleElement << 8) | ((ulong)Format.ScaleLayout << 16));

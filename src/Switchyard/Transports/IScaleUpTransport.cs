@@ -55,6 +55,9 @@ internal interface IScaleUpEngine : IDisposable
     /// <summary>Per local expert: the choices of it that all dispatches so far brought, cached ones not counted.</summary>
     ReadOnlySpan<long> CumulativeTokensPerExpert { get; }
 
+    /// <summary>The bytes of a row that travels are a multiple of this.</summary>
+    int RowGranularity { get; }
+
     /// <summary>Throws the fault that broke this engine, if any.</summary>
     void ThrowIfBroken();
 

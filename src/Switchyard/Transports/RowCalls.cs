@@ -23,9 +23,10 @@ internal readonly unsafe struct DispatchCall
     /// <summary>Counted, or in a cached dispatch one that was resolved before.</summary>
     public required RoutingPlan Plan { get; init; }
 
+    /// <summary>In the announcement's format, or where they are to be quantized in the buffer's (<see cref="ArenaLayout.Format"/>).</summary>
     public required RowMemory Rows { get; init; }
 
-    /// <summary>Absent where rows have no scales.</summary>
+    /// <summary>Absent where rows have no scales, or get them on the way.</summary>
     public required RowMemory Scales { get; init; }
 
     /// <summary>Tokens × top-k, as the caller gave them; 0 in a cached dispatch: rows travel without metadata.</summary>
@@ -36,6 +37,9 @@ internal readonly unsafe struct DispatchCall
 
     /// <summary>Null: the weights are taken as 1.</summary>
     public required float* TopkWeights { get; init; }
+
+    /// <summary>How each row becomes one of the announcement's format, which has the scales' layout; <see cref="Float8Scaling.None"/>: it is one.</summary>
+    public Float8Scaling Quantize => Announcement.Signature.Quantize;
 
     public bool IsCached => Announcement.Signature.Operation == Operation.CachedDispatch;
 }
@@ -92,8 +96,11 @@ internal readonly unsafe struct PushCall
 
     public required RowMemory Rows { get; init; }
 
-    /// <summary>Absent where rows have no scales.</summary>
+    /// <summary>Absent where rows have no scales, or get them on the way.</summary>
     public required RowMemory Scales { get; init; }
+
+    /// <summary>How each row becomes one of the regions' format; <see cref="Float8Scaling.None"/>: it is one.</summary>
+    public required Float8Scaling Quantize { get; init; }
 
     /// <summary>Null in a cached dispatch: rows travel without metadata.</summary>
     public required int* TopkIndices { get; init; }

@@ -129,7 +129,7 @@ internal sealed unsafe class WordsTarget : Target
         var announcement = new Announcement
         {
             Epoch = 1,
-            Signature = new CallSignature(Operation.Dispatch, options.Layout, Traits(options), 0, plan.Alignment, 0, _layout.Format),
+            Signature = new CallSignature(Operation.Dispatch, options.Layout, Traits(options), Float8Scaling.None, plan.Alignment, 0, _layout.Format),
             RegionOffset = _layout.PoolOffset,
             RegionRows = Math.Min(plan.MostRows(0), RegionLayout.MaxRows(_layout.PoolBytes, plan.ShapeOf(0, _layout.Format))),
         };
@@ -179,7 +179,7 @@ internal sealed unsafe class WordsTarget : Target
         var announcement = new Announcement
         {
             Epoch = 2,
-            Signature = new CallSignature(Operation.Combine, plan.Layout, Traits(options) | CallTraits.Weights, 0, plan.Alignment, 1, _layout.Format),
+            Signature = new CallSignature(Operation.Combine, plan.Layout, Traits(options) | CallTraits.Weights, Float8Scaling.None, plan.Alignment, 1, _layout.Format),
             RegionOffset = _layout.PoolOffset,
             RegionRows = plan.SummedRows[0],
             WeightsOffset = _layout.PoolOffset,
