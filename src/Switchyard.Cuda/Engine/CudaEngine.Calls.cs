@@ -85,8 +85,6 @@ internal sealed unsafe partial class CudaEngine
 
     public void Dispatch(in DispatchCall call)
     {
-        if (call.Quantize != Float8Scaling.None)
-            throw new NotSupportedException($"DispatchOptions.Quantize is {call.Quantize}, but CudaBackend does not quantize rows on their way: give ScaledRows.");
         using CudaContext.Scope scope = _runtime.Context.Enter();
         RoutingPlan plan = call.Plan;
         Announcement announcement = call.Announcement;
@@ -124,6 +122,7 @@ internal sealed unsafe partial class CudaEngine
             ScaleBytes = (uint)format.ScaleBytes,
             ScaleSize = format.ScaleBytes == 0 ? 0 : (uint)format.ScaleElement.SizeInBytes(),
             AwaitsReaders = _awaitsReaders ? 1u : 0u,
+            GivenElement = call.Quantize == Float8Scaling.None ? 0u : (uint)_layout.Element,
             ZeroPadding = plan.Options.ZeroPadding ? 1u : 0u,
         };
         using (_runtime.BeginLaunch())

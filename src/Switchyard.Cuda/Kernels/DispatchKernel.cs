@@ -19,6 +19,9 @@ internal sealed class DispatchKernel
     private const int RingOffset = 256;
     private const int MaxMovers = 12; // the others keep the books; 8 bytes for each stage of theirs fit before the rings
     private const int MaxPieceBytes = 14336; // 7 warps of two stages fill the shared memory of a Hopper block
+    private const int MaxQuantizedPieceBytes = 7168; // as given
+    private const int PackedGroup = 4 * Float8Scales.GroupSize; // channels whose packed scales share a word
+    private const int PieceScaleBytes = 256;
     private const int MaxTokensPerBlock = ushort.MaxValue; // choices of an expert in a block are counted in 16 bits
     private readonly CudaFunction _function;
     private readonly int _sharedBytes;
@@ -36,21 +39,40 @@ internal sealed class DispatchKernel
     /// <summary>Enqueues one rank's part; fills in how its rows travel.</summary>
     public void Enqueue(CudaStream stream, ref DispatchArgs args, int blocks)
     {
-        int rowBytes = (int)args.RowBytes;
-        int pieces = (rowBytes + MaxPieceBytes - 1) / MaxPieceBytes;
-        int pieceBytes = (((rowBytes + pieces - 1) / pieces) + DeviceRows.Alignment - 1) & -DeviceRows.Alignment;
-        args.ScaleUnit = ScaleUnit(args);
-        bool isWhole = args.ScaleUnit == DeviceRows.Alignment && args.Mine.Signature.Format.ScaleLayout == ScaleLayout.RowMajor;
-        args.MoversScales = isWhole ? args.ScaleBytes : 0;
-        int movers = Math.Min(MaxMovers, (_sharedBytes - RingOffset) / (Stages * pieceBytes));
-        args.Pieces = (uint)pieces;
-        args.PieceBytes = (uint)pieceBytes;
+        int stageBytes = args.GivenElement == 0 ? CutRows(ref args) : CutQuantizedRows(ref args);
+        int movers = Math.Min(MaxMovers, (_sharedBytes - RingOffset) / (Stages * stageBytes));
         args.Movers = (uint)movers;
         args.LanesAToken = Math.Min(32, BitOperations.RoundUpToPowerOf2(args.Exchange.TopK));
         // As dispatch_count.cuh's Scratch: counts by warp and rank, four numbers an expert, counts by warp and expert.
         int scratch = (Warps * Limits.MaxRanks * sizeof(uint)) + ((int)args.Exchange.Experts * ((4 * sizeof(int)) + (Warps * sizeof(ushort))));
-        _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * pieceBytes))), stream, args);
+        _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * stageBytes))), stream, args);
     }
+
+    /// <summary>Into pieces that a warp moves at once; returns the bytes that one takes in its ring.</summary>
+    private static int CutRows(ref DispatchArgs args)
+    {
+        int rowBytes = (int)args.RowBytes;
+        int pieces = (rowBytes + MaxPieceBytes - 1) / MaxPieceBytes;
+        int pieceBytes = RoundUp((rowBytes + pieces - 1) / pieces, DeviceRows.Alignment);
+        (args.Pieces, args.PieceBytes) = ((uint)pieces, (uint)pieceBytes);
+        args.ScaleUnit = ScaleUnit(args);
+        bool isWhole = args.ScaleUnit == DeviceRows.Alignment && args.Mine.Signature.Format.ScaleLayout == ScaleLayout.RowMajor;
+        args.MoversScales = isWhole ? args.ScaleBytes : 0;
+        return pieceBytes;
+    }
+
+    /// <summary>The same where a piece is loaded as it is given, and its codes and scales lie beside it. Its scales are whole words.</summary>
+    private static int CutQuantizedRows(ref DispatchArgs args)
+    {
+        int elements = (int)args.RowBytes, size = ((ElementType)args.GivenElement).SizeInBytes();
+        int most = MaxQuantizedPieceBytes / size / PackedGroup * PackedGroup;
+        int pieces = (elements + most - 1) / most;
+        int pieceElements = RoundUp((elements + pieces - 1) / pieces, PackedGroup);
+        (args.Pieces, args.PieceBytes) = ((uint)((elements + pieceElements - 1) / pieceElements), (uint)pieceElements);
+        return (pieceElements * (size + 1)) + PieceScaleBytes;
+    }
+
+    private static int RoundUp(int value, int powerOfTwo) => (value + powerOfTwo - 1) & -powerOfTwo;
 
     /// <summary>Column-major scales are moved one by one, others by as many bytes as everything about them is a multiple of.</summary>
     private static uint ScaleUnit(in DispatchArgs args)
@@ -116,4 +138,5 @@ internal struct DispatchArgs
     public uint ScaleUnit;
     public uint LanesAToken;
     public uint MoversScales;
+    public uint GivenElement;
 }

@@ -138,7 +138,8 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
         if (thread_index() == 0) add_release_gpu(&a.x.state->placed, 1);
         mark(a, PLACED);
         if (warp < a.movers) {
-            move_rows(a, agreed, warp, shared_address(shared));
+            if (a.given_element == NOT_QUANTIZED) move_rows(a, agreed, warp, shared_address(shared));
+            else quantize_rows(a, agreed, warp, shared_address(shared));
         } else {
             if (!is_cached(a) && block_index() == 0 && warp == WARPS - 1) publish_counts(a, agreed);
             keep_books(a, agreed, tokens, warp - a.movers, WARPS - a.movers);

@@ -35,7 +35,7 @@ struct DispatchArgs {
     i32 receive_capacity;
     u32 tokens;
     u32 indices_are_wide;
-    u32 row_bytes, piece_bytes, pieces;
+    u32 row_bytes, piece_bytes, pieces; // as they travel
     u32 movers;              // warps that move rows; the others write what belongs to them
     u32 scale_bytes, scale_size; // of a row, of one
     u32 awaits_readers;
@@ -43,6 +43,7 @@ struct DispatchArgs {
     u32 scale_unit;          // bytes of scales that are moved at a time: of column-major ones one scale; 0 without scales
     u32 lanes_a_token;       // that write what belongs to its rows; a power of two
     u32 movers_scales;       // bytes of scales that the movers take along with a row; 0: the clerks move them
+    u32 given_element;       // GivenElement, of rows that are quantized; 0: rows travel as they are
 };
 
 // A destination's region, from where its parts begin.

@@ -1,6 +1,7 @@
 // The third part of a dispatch: each row to its final place, and what belongs to it.
 #pragma once
 #include "dispatch_args.cuh"
+#include "quantize.cuh"
 
 // Scales that a warp takes along with a row: 16 bytes a lane, as many rows at a time as fit.
 struct RowScales {
@@ -112,6 +113,68 @@ DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover, u3
         if (now.piece != 0) continue;
         scales.store(agreed, now.token, to, first_scale);
         if (k > WARP) scales.store(agreed, now.token, upper, first_scale);
+    }
+    bulk_wait<0>();
+}
+
+// As Switchyard.ElementType numbers those that are quantized.
+enum GivenElement : u32 { NOT_QUANTIZED = 0, GIVEN_BFLOAT16 = 1, GIVEN_SINGLE = 2, GIVEN_HALF = 5 };
+constexpr u32 PIECE_SCALE_BYTES = 256; // of a piece, at most
+
+// By a warp: the scales of a piece, in shared memory, to each row of its token.
+DEVICE void store_new_scales(const DispatchArgs& a, const Agreed& agreed, const Entry& mine, u32 scales, u32 first, u32 count) {
+    for (u32 left = ballot(mine.rank >= 0); left != 0; left &= left - 1) {
+        u32 place = (u32)__builtin_ctz(left), rank = from_lane((u32)mine.rank, place), row = from_lane((u32)mine.row, place);
+        const Region& region = agreed.regions[rank];
+        for (u32 i = lane_index(); i < count; i += WARP) {
+            i64 at = a.mine.signature.scale_layout ? (first + i) * region.scale_column + (i64)row * 4 : (i64)row * a.scale_bytes + 4 * (first + i);
+            *(u32*)(region.scales + at) = ld_shared(scales + 4 * i);
+        }
+    }
+}
+
+// As move_rows, of rows that become codes on their way.
+DEVICE void quantize_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover, u32 shared) {
+    u32 lane = lane_index(), k = a.x.top_k, size = a.given_element == GIVEN_SINGLE ? 4 : 2;
+    Scaling scaling = (Scaling)a.mine.signature.quantize;
+    u32 stage_bytes = a.piece_bytes * (size + 1) + PIECE_SCALE_BYTES;
+    u32 barriers = shared + mover * STAGES * 8, ring = shared + RING_OFFSET + mover * STAGES * stage_bytes;
+    if (lane == 0) {
+        for (u32 stage = 0; stage < STAGES; stage++) mbarrier_init(barriers + 8 * stage, 1);
+        mbarrier_init_fence();
+    }
+    sync_warp();
+    Item item(a, mover);
+    auto load = [&](u32 turn) INLINED {
+        if (lane != 0) return;
+        mbarrier_arrive_expect(barriers + 8 * (turn % STAGES), item.bytes(a) * size);
+        bulk_load(ring + turn % STAGES * stage_bytes, a.rows + (i64)item.token * a.row_stride + (i64)item.offset(a) * size, item.bytes(a) * size, barriers + 8 * (turn % STAGES));
+    };
+    if (item.is_one(a)) load(0);
+    if (!await_places(a.x)) {
+        if (item.is_one(a)) mbarrier_wait(barriers, 0); // what is under way ends before the block does
+        return;
+    }
+    for (u32 turn = 0; item.is_one(a); turn++) {
+        Item now = item;
+        u32 given = ring + turn % STAGES * stage_bytes, codes = given + a.piece_bytes * size, scales = codes + a.piece_bytes;
+        item.next(a);
+        if (item.is_one(a)) load(turn + 1);
+        mbarrier_wait(barriers + 8 * (turn % STAGES), turn / STAGES % 2);
+        bulk_wait_read<1>();
+        sync_warp();
+        if (a.given_element == GIVEN_BFLOAT16) quantize<BFloat16>(given, now.bytes(a), codes, scales, scaling);
+        else if (a.given_element == GIVEN_HALF) quantize<Half>(given, now.bytes(a), codes, scales, scaling);
+        else quantize<Single>(given, now.bytes(a), codes, scales, scaling);
+        fence_proxy_async_shared();
+        sync_warp();
+        u32 group = scaling == PACKED ? PACKED_GROUP : GROUP;
+        for (u32 round = 0; round < k; round += WARP) {
+            Entry to = round + lane < k ? a.sent[(u64)now.token * k + round + lane] : Entry { -1, 0 };
+            if (to.rank >= 0) bulk_store(agreed.regions[to.rank].rows + (i64)to.row * a.row_bytes + now.offset(a), codes, now.bytes(a));
+            store_new_scales(a, agreed, to, scales, now.offset(a) / group, (now.bytes(a) + group - 1) / group);
+        }
+        bulk_commit();
     }
     bulk_wait<0>();
 }
@@ -248,7 +311,7 @@ DEVICE void keep_books(const DispatchArgs& a, const Agreed& agreed, Chunk tokens
         write_metadata(a, agreed, token, tokens.end - token < at_once ? tokens.end - token : at_once);
     for (u32 token = tokens.begin + clerk; token < tokens.end; token += clerks) {
         if (is_pre_reduced(a) && !is_cached(a)) write_groups(a, agreed, token);
-        if (a.movers_scales) continue;
+        if (a.movers_scales || a.given_element != NOT_QUANTIZED) continue;
         if (a.scale_unit == 16) write_scales<uint4>(a, agreed, token);
         else if (a.scale_unit == 4) write_scales<u32>(a, agreed, token);
         else if (a.scale_unit == 2) write_scales<u16>(a, agreed, token);

@@ -19,7 +19,7 @@ struct Signature {
     Operation operation;
     Layout layout;
     u8 traits;
-    u8 quantize; // a Float8Scaling
+    u8 quantize; // Scaling
     i32 alignment;
     i64 handle_epoch;
     i32 row_bytes;

@@ -105,12 +105,22 @@ DEVICE i32 ld_others(const i32* p) { i32 v; asm volatile("ld.relaxed.gpu.global.
 // ---- arithmetic that the compiler must not contract, each rounded by itself
 
 DEVICE float add(float a, float b) { float r; asm("add.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
+DEVICE float divide(float a, float b) { float r; asm("div.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
+// Two numbers as Float8E4M3, the first in the lower byte: to nearest even, what is larger becomes the largest.
+DEVICE u32 to_e4m3(float first, float second) {
+    u32 r;
+    asm("{\n .reg .b16 codes;\n cvt.rn.satfinite.e4m3x2.f32 codes, %1, %2;\n cvt.u32.u16 %0, codes;\n}" : "=r"(r) : "f"(second), "f"(first));
+    return r;
+}
 DEVICE float multiply(float a, float b) { float r; asm("mul.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
 
 // ---- shared memory in the threads' view
 
 DEVICE void add_shared(u32 address, u32 v) { asm volatile("red.shared.add.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
 DEVICE void min_shared(u32 address, u32 v) { asm volatile("red.shared.min.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
+DEVICE void st_shared(u32 address, u32 v) { asm volatile("st.shared.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
+DEVICE void st_shared_byte(u32 address, u32 v) { asm volatile("st.shared.u8 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
+DEVICE u32 ld_shared(u32 address) { u32 v; asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(address) : "memory"); return v; }
 DEVICE uint4 ld_shared_16(u32 address) {
     uint4 v;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
