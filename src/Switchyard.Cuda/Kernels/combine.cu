@@ -197,7 +197,7 @@ struct Agreed {
 // By a warp: where every rank's results lie, checked; false where that cannot be.
 DEVICE bool locate(const CombineArgs& a, Agreed& agreed, u64 epoch) {
     bool bad = false;
-    for (u32 rank = lane_index(); rank < a.x.ranks; rank += WARP) {
+    ROLLED for (u32 rank = lane_index(); rank < a.x.ranks; rank += WARP) {
         const Heard& said = agreed.heard[rank];
         i64 rows = rows_shown(a, rank);
         i64 weights = (i64)(a.mine.signature.layout == EXPERT_MAJOR ? 1 : a.x.top_k) * 4 * a.plan->rows[rank];
@@ -249,7 +249,7 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
     }
     if (!is_last_block<TO_OTHER_RANKS>(&a.x.state->finished)) return;
     if (refused && thread_index() == 0) tell_refusal(a.x, COMBINE, agreed.verdict);
-    for (u32 rank = thread_index(); rank < a.x.ranks; rank += THREADS) st_release_sys(done_at(a.x, rank, a.x.rank), epoch_word(epoch));
+    ROLLED for (u32 rank = thread_index(); rank < a.x.ranks; rank += THREADS) st_release_sys(done_at(a.x, rank, a.x.rank), epoch_word(epoch));
     if (thread_index() != 0) return;
     st_relaxed_gpu(&a.x.state->pulled, epoch);
     st_relaxed_gpu(&a.x.state->epoch, epoch);

@@ -8,17 +8,17 @@
 DEVICE void publish_counts(const DispatchArgs& a, const Agreed& agreed) {
     const Exchange& x = a.x;
     u32 lane = lane_index(), locals = agreed.locals_of(x.rank), numbers = 2 * locals + 1;
-    for (u32 i = lane; i < sizeof(Plan) / 8; i += WARP) ((u64*)a.plan)[i] = ((const u64*)&agreed.plan)[i];
-    for (u32 i = lane; i < locals; i += WARP) a.load[i] += (u64)tokens_per_expert(a.plan)[i];
+    ROLLED for (u32 i = lane; i < sizeof(Plan) / 8; i += WARP) ((u64*)a.plan)[i] = ((const u64*)&agreed.plan)[i];
+    ROLLED for (u32 i = lane; i < locals; i += WARP) a.load[i] += (u64)tokens_per_expert(a.plan)[i];
     if (is_fixed(a)) {
         i32* counts = agreed.regions[x.rank].counts;
-        for (u32 i = lane; i <= numbers; i += WARP)
+        ROLLED for (u32 i = lane; i <= numbers; i += WARP)
             counts[i] = i == 0 ? (i32)agreed.plan.rows[x.rank] : i <= locals || is_expert_major(a) ? tokens_per_expert(a.plan)[i - 1] : 0;
     }
     if (a.tell == 0) return;
     u32 *told = (u32*)a.told_plan, *told_numbers = told + sizeof(Plan) / 4;
-    for (u32 i = lane; i < sizeof(Plan) / 4; i += WARP) st_relaxed_sys(told + i, ((const u32*)&agreed.plan)[i]);
-    for (u32 i = lane; i < numbers; i += WARP) st_relaxed_sys(told_numbers + i, (u32)tokens_per_expert(a.plan)[i]);
+    ROLLED for (u32 i = lane; i < sizeof(Plan) / 4; i += WARP) st_relaxed_sys(told + i, ((const u32*)&agreed.plan)[i]);
+    ROLLED for (u32 i = lane; i < numbers; i += WARP) st_relaxed_sys(told_numbers + i, (u32)tokens_per_expert(a.plan)[i]);
     sync_warp();
     if (lane == 0) st_release_sys(&x.control->told, a.tell);
 }
@@ -27,8 +27,8 @@ DEVICE void publish_counts(const DispatchArgs& a, const Agreed& agreed) {
 DEVICE void refuse(const DispatchArgs& a, const Agreed& agreed) {
     u32 locals = agreed.locals_of(a.x.rank);
     if (!is_cached(a)) {
-        for (u32 i = thread_index(); i < a.tokens * a.x.top_k; i += THREADS) a.sent[i] = a.summed[i] = { -1, 0 };
-        for (u32 i = thread_index(); i < sizeof(Plan) / 4 + 2 * locals + 1; i += THREADS) ((u32*)a.plan)[i] = 0;
+        ROLLED for (u32 i = thread_index(); i < a.tokens * a.x.top_k; i += THREADS) a.sent[i] = a.summed[i] = { -1, 0 };
+        ROLLED for (u32 i = thread_index(); i < sizeof(Plan) / 4 + 2 * locals + 1; i += THREADS) ((u32*)a.plan)[i] = 0;
         if (is_fixed(a) && a.mine.needed == 0) {
             i64 bytes;
             Region region = region_at(a, agreed, a.x.rank, a.mine.region_offset, bytes);
@@ -87,7 +87,7 @@ DEVICE bool plan_rows(const DispatchArgs& a, const Scratch& s, Agreed& agreed, u
         if (block_index() == 0 && warp_index() == WARPS - 1) place_experts(a, s, agreed, a.x.rank);
         return true;
     }
-    for (u32 rank = warp_index(); rank < a.x.ranks; rank += WARPS) {
+    ROLLED for (u32 rank = warp_index(); rank < a.x.ranks; rank += WARPS) {
         place_experts(a, s, agreed, rank);
         count_choices_between(a, s, agreed, rank, epoch);
     }
@@ -113,11 +113,11 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
     u32 warp = warp_index();
     if (thread_index() == 0) call = this_call(a.x);
     if (thread_index() == WARP) keep(mine, a.mine);
-    for (u32 rank = thread_index(); rank <= a.x.ranks; rank += THREADS) agreed.first_expert[rank] = a.first_expert[rank];
+    ROLLED for (u32 rank = thread_index(); rank <= a.x.ranks; rank += THREADS) agreed.first_expert[rank] = a.first_expert[rank];
 
     u64 ranks_of_first = 0;
     if (!is_cached(a)) ranks_of_first = count_choices(a, scratch, tokens);
-    else for (u32 i = thread_index(); i < sizeof(Plan) / 8; i += THREADS) ((u64*)&agreed.plan)[i] = ((const u64*)a.plan)[i];
+    else ROLLED for (u32 i = thread_index(); i < sizeof(Plan) / 8; i += THREADS) ((u64*)&agreed.plan)[i] = ((const u64*)a.plan)[i];
     sync_block();
     if (call.is_over) return;
     u64 epoch = call.epoch;

@@ -3,21 +3,25 @@
 #include "dispatch_count.cuh"
 
 // What all ranks counted of one rank or expert: their sum, that of the lower ranks; and how many were this rank's own. Sets bad to a rank whose count cannot be.
-struct Column { i64 all, lower; i32 own; };
+struct Column { u32 all, lower, own; };
 DEVICE Column sum_of_ranks(const Exchange& x, u32 offset, u64 epoch, u32& bad) {
     constexpr u32 RANKS_AT_ONCE = 8;
+    const u8* count = (const u8*)entry_at(x, x.rank, 0, epoch) + offset;
     Column sum = {};
-    for (u32 first = 0; first < x.ranks; first += RANKS_AT_ONCE) {
+    ROLLED for (u32 first = 0; first < x.ranks; first += RANKS_AT_ONCE) {
         i32 some[RANKS_AT_ONCE];
 #pragma unroll
-        for (u32 i = 0; i < RANKS_AT_ONCE; i++) some[i] = first + i < x.ranks ? ld_others((const i32*)((u8*)entry_at(x, x.rank, first + i, epoch) + offset)) : 0;
+        for (u32 i = 0; i < RANKS_AT_ONCE; i++) {
+            some[i] = first + i < x.ranks ? ld_others((const i32*)count) : 0;
+            count += RING_DEPTH * x.entry_bytes;
+        }
 #pragma unroll
         for (u32 i = 0; i < RANKS_AT_ONCE; i++) {
-            u32 from = first + i;
-            if ((u32)some[i] > MAX_TOKENS) bad = from;
-            if (from < x.rank) sum.lower += some[i];
-            if (from == x.rank) sum.own = some[i];
-            sum.all += some[i];
+            u32 from = first + i, number = (u32)some[i];
+            if (number > MAX_TOKENS) bad = from;
+            if (from < x.rank) sum.lower += number;
+            if (from == x.rank) sum.own = number;
+            sum.all += number;
         }
     }
     return sum;
@@ -29,7 +33,7 @@ DEVICE bool take_counts(const DispatchArgs& a, const Scratch& s, Agreed& agreed,
     Plan& plan = agreed.plan;
     bool is_grouped = is_expert_major(a);
     u32 bad = x.ranks;
-    for (u32 column = thread_index(); column < x.ranks + x.experts; column += THREADS) {
+    ROLLED for (u32 column = thread_index(); column < x.ranks + x.experts; column += THREADS) {
         bool is_rank = column < x.ranks;
         u32 expert = column - x.ranks;
         // Where rows are not grouped by expert, only who holds one wants to know its load, and a block of it is enough.
@@ -38,14 +42,14 @@ DEVICE bool take_counts(const DispatchArgs& a, const Scratch& s, Agreed& agreed,
         Column sum = sum_of_ranks(x, is_rank ? x.rank_counts_at + column * 4 : x.expert_counts_at + expert * 4, epoch, bad);
         if (is_rank) {
             plan.rows[column] = plan.tokens[column] = sum.all;
-            plan.sent_to[column] = sum.own;
+            plan.sent_to[column] = (i32)sum.own;
             agreed.base[column] = (i32)sum.lower + before;
         } else {
             s.all[expert] = (i32)sum.all;
             s.bases[expert] = (i32)sum.lower + before;
         }
     }
-    for (u32 from = thread_index() - (THREADS - MAX_RANKS); from < x.ranks; from += MAX_RANKS) {
+    ROLLED for (u32 from = thread_index() - (THREADS - MAX_RANKS); from < x.ranks; from += MAX_RANKS) {
         i32 tokens = ld_others(rank_counts(x, entry_at(x, x.rank, from, epoch)) + x.rank);
         if ((u32)tokens > MAX_TOKENS) bad = from;
         plan.received_from[from] = plan.tokens_from[from] = tokens;
@@ -59,7 +63,7 @@ DEVICE void place_experts(const DispatchArgs& a, const Scratch& s, Agreed& agree
     const Exchange& x = a.x;
     u32 lane = lane_index(), locals = agreed.locals_of(rank), first = (u32)agreed.first_expert[rank], start = 0;
     u32 alignment = (u32)a.mine.signature.alignment;
-    for (u32 local = lane; local - lane < locals; local += WARP) {
+    ROLLED for (u32 local = lane; local - lane < locals; local += WARP) {
         u32 expert = local < locals ? s.experts_of[first + local] : 0;
         u32 choices = local < locals ? (u32)s.all[expert] : 0, aligned = (choices + alignment - 1) / alignment * alignment, sum = aligned;
         for (u32 distance = 1; distance < WARP; distance *= 2) {
@@ -84,8 +88,8 @@ DEVICE void count_choices_between(const DispatchArgs& a, const Scratch& s, Agree
     const Exchange& x = a.x;
     const i32 *own = expert_counts(x, entry_at(x, x.rank, x.rank, epoch)), *theirs = expert_counts(x, entry_at(x, x.rank, rank, epoch));
     u32 sent = 0, received = 0;
-    for (u32 local = lane_index(); local < agreed.locals_of(rank); local += WARP) sent += (u32)ld_others(own + s.experts_of[(u32)agreed.first_expert[rank] + local]);
-    for (u32 local = lane_index(); local < agreed.locals_of(x.rank); local += WARP) received += (u32)ld_others(theirs + s.experts_of[(u32)agreed.first_expert[x.rank] + local]);
+    ROLLED for (u32 local = lane_index(); local < agreed.locals_of(rank); local += WARP) sent += (u32)ld_others(own + s.experts_of[(u32)agreed.first_expert[rank] + local]);
+    ROLLED for (u32 local = lane_index(); local < agreed.locals_of(x.rank); local += WARP) received += (u32)ld_others(theirs + s.experts_of[(u32)agreed.first_expert[x.rank] + local]);
     for (u32 mask = WARP / 2; mask > 0; mask /= 2) {
         sent += from_partner_lane(sent, mask);
         received += from_partner_lane(received, mask);
@@ -120,7 +124,7 @@ DEVICE Region region_at(const DispatchArgs& a, const Agreed& agreed, u32 rank, i
 // By a warp: where the ranks' regions lie; false where one is not in its owner's pool.
 DEVICE bool locate(const DispatchArgs& a, Agreed& agreed, u64 epoch) {
     bool bad = false;
-    for (u32 rank = lane_index(); rank < a.x.ranks; rank += WARP) {
+    ROLLED for (u32 rank = lane_index(); rank < a.x.ranks; rank += WARP) {
         i64 bytes, offset = agreed.heard[rank].region_offset;
         agreed.regions[rank] = region_at(a, agreed, rank, offset, bytes);
         if (is_in_pool(a.x, offset, bytes)) continue;

@@ -2,6 +2,8 @@
 #pragma once
 #include "dispatch_args.cuh"
 
+constexpr u32 KEPT_CHOICES = 8; // of a token, where a loop finds them
+
 // Shared memory while rows are counted and placed, before it becomes the movers' rings.
 struct Scratch {
     u32* of_ranks;   // by warp, then rank: its tokens that have rows there; then where they begin
@@ -9,6 +11,7 @@ struct Scratch {
     i32* bases;      // by expert: where this block's rows begin
     u32* places;     // by expert, as the caller gives them; read while nothing else can be done
     u32* experts_of; // by rank, then local index, likewise
+    i32* choices;    // by place, then thread: those of the token that it looks at
     u16* of_experts; // by warp, then expert: its choices; then those of lower warps
 };
 DEVICE Scratch scratch_in(u8* shared, const Exchange& x) {
@@ -18,46 +21,40 @@ DEVICE Scratch scratch_in(u8* shared, const Exchange& x) {
     s.bases = s.all + x.experts;
     s.places = (u32*)(s.bases + x.experts);
     s.experts_of = s.places + x.experts;
-    s.of_experts = (u16*)(s.experts_of + x.experts);
+    s.choices = (i32*)(s.experts_of + x.experts);
+    s.of_experts = (u16*)(s.choices + KEPT_CHOICES * THREADS);
     return s;
 }
 
-constexpr u32 AT_ONCE = 8; // choices that are kept in registers
+// The choices of a lane's token; the first ones are read together.
+struct Choices {
+    const DispatchArgs& a;
+    i32* kept; // every THREADS-th
+    u32 begin;
 
-// The first choices of a token, read ahead.
-struct Choices { i32 experts[AT_ONCE]; };
-DEVICE Choices choices_of(const DispatchArgs& a, u32 token, u32 end) {
-    Choices choices;
+    DEVICE void read(u32 token, bool is_one) {
+        begin = token * a.x.top_k;
+        i32 some[KEPT_CHOICES];
 #pragma unroll
-    for (u32 i = 0; i < AT_ONCE; i++) choices.experts[i] = token < end && i < a.x.top_k ? choice_at(a, token * a.x.top_k + i) : -1;
-    return choices;
-}
+        for (u32 i = 0; i < KEPT_CHOICES; i++) some[i] = is_one && i < a.x.top_k ? choice_at(a, begin + i) : -1;
+#pragma unroll
+        for (u32 i = 0; i < KEPT_CHOICES; i++) kept[i * THREADS] = some[i];
+    }
+    DEVICE i32 operator[](u32 i) const { return i < KEPT_CHOICES ? kept[i * THREADS] : choice_at(a, begin + i); }
+};
 
 // Looks at a token's choices: the ranks that it has rows on, a bit each; the first choice that is no expert or one twice; and counts them, where they
 // are told apart by nothing else.
-DEVICE u64 look_at(const DispatchArgs& a, const Scratch& s, u32 token, const Choices& first, u32& wrong) {
-    u32 k = a.x.top_k, begin = token * k, of_first = AT_ONCE;
+DEVICE u64 look_at(const DispatchArgs& a, const Scratch& s, const Choices& choices, u32& wrong) {
     u64 ranks = 0;
-    auto take = [&](i32 expert) INLINED {
-        if (expert < 0) return;
+    ROLLED for (u32 i = 0; i < a.x.top_k; i++) {
+        i32 expert = choices[i];
+        bool bad = expert == NO_SUCH_EXPERT;
+        ROLLED for (u32 earlier = 0; earlier < i; earlier++) bad |= expert >= 0 && choices[earlier] == expert;
+        if (bad && choices.begin + i < wrong) wrong = choices.begin + i;
+        if (expert < 0) continue;
         ranks |= 1ull << (s.places[expert] >> 16);
         if (!is_expert_major(a)) add_shared(shared_address(s.all + expert), 1);
-    };
-#pragma unroll
-    for (u32 i = AT_ONCE; i-- > 0;) {
-        bool bad = first.experts[i] == NO_SUCH_EXPERT;
-        for (u32 earlier = 0; earlier < i; earlier++) bad |= first.experts[earlier] == first.experts[i] && first.experts[i] >= 0;
-        if (bad) of_first = i;
-        take(first.experts[i]);
-    }
-    if (of_first < AT_ONCE && begin + of_first < wrong) wrong = begin + of_first;
-#pragma unroll 1
-    for (u32 i = AT_ONCE; i < k; i++) {
-        i32 expert = choice_at(a, begin + i);
-        bool bad = expert == NO_SUCH_EXPERT;
-        for (u32 earlier = 0; earlier < i && expert >= 0; earlier++) bad |= choice_at(a, begin + earlier) == expert;
-        if (bad && begin + i < wrong) wrong = begin + i;
-        take(expert);
     }
     return ranks;
 }
@@ -76,17 +73,15 @@ struct RankCounts {
 };
 
 // Counts a warp's tokens by the ranks that they have rows on. Returns the ranks of the first ones; those of the others are kept.
-DEVICE u64 count_ranks(const DispatchArgs& a, const Scratch& s, Chunk tokens, Choices next, u32& wrong) {
+DEVICE u64 count_ranks(const DispatchArgs& a, const Scratch& s, Chunk tokens, u32& wrong) {
     u64 of_first = 0;
     RankCounts counts = {};
-#pragma unroll 1
-    for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
+    Choices choices { a, s.choices + thread_index(), 0 };
+    ROLLED for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
         u32 token = first + lane_index();
-        Choices now = next;
-        next = choices_of(a, token + WARP, tokens.end);
-        u64 ranks = token < tokens.end ? look_at(a, s, token, now, wrong) : 0;
-#pragma unroll 1
-        for (u32 rank = 0; rank < a.x.ranks; rank++) counts.add(rank, ballot((ranks >> rank & 1) != 0));
+        choices.read(token, token < tokens.end);
+        u64 ranks = token < tokens.end ? look_at(a, s, choices, wrong) : 0;
+        ROLLED for (u32 rank = 0; rank < a.x.ranks; rank++) counts.add(rank, ballot((ranks >> rank & 1) != 0));
         if (first == tokens.begin) of_first = ranks;
         else if (token < tokens.end) *ranks_at(a, token) = ranks;
     }
@@ -102,20 +97,17 @@ DEVICE void place_by_rank(const DispatchArgs& a, const Scratch& s, const i32* ba
     const u32* begun = s.of_ranks + warp_index() * MAX_RANKS;
     RankCounts counts = { lane < a.x.ranks ? begun[lane] + base[lane] : 0, lane + WARP < a.x.ranks ? begun[lane + WARP] + base[lane + WARP] : 0 };
     u64 ranks = of_first;
-#pragma unroll 1
-    for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
+    ROLLED for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
         u32 token = first + lane;
         u64 next = token + WARP < tokens.end ? *ranks_at(a, token + WARP) : 0;
         Entry *entry = a.summed + (u64)token * k, *end = entry + (token < tokens.end ? k : 0);
-#pragma unroll 1
-        for (u32 rank = 0; rank < a.x.ranks; rank++) {
+        ROLLED for (u32 rank = 0; rank < a.x.ranks; rank++) {
             bool is_there = (ranks >> rank & 1) != 0;
             u32 lanes = ballot(is_there), before = from_lane(rank < WARP ? counts.low : counts.high, rank % WARP);
             if (is_there) *entry++ = { (i32)rank, (i32)(before + (u32)__builtin_popcount(lanes & lower)) };
             counts.add(rank, lanes);
         }
-#pragma unroll 1
-        while (entry < end) *entry++ = { -1, 0 };
+        ROLLED while (entry < end) *entry++ = { -1, 0 };
         ranks = next;
     }
 }
@@ -125,8 +117,7 @@ template <bool Places> DEVICE void expert_pass(const DispatchArgs& a, const Scra
     u16* counts = s.of_experts + warp_index() * a.x.experts;
     u32 lane = lane_index(), lower = lower_lanes(), end = tokens.end * a.x.top_k, index = tokens.begin * a.x.top_k + lane;
     i32 next = index < end ? choice_at(a, index) : -1;
-#pragma unroll 1
-    for (; index - lane < end; index += WARP) {
+    ROLLED for (; index - lane < end; index += WARP) {
         i32 expert = next;
         next = index + WARP < end ? choice_at(a, index + WARP) : -1;
         bool chosen = expert >= 0;
@@ -149,25 +140,24 @@ DEVICE u64 count_choices(const DispatchArgs& a, const Scratch& s, Chunk tokens) 
     SHARED static u32 wrong;
     u32 lane = lane_index(), warp = warp_index(), ranks = a.x.ranks, experts = a.x.experts;
     Chunk share = share_of(tokens, warp);
-    Choices first = choices_of(a, share.begin + lane, share.end);
-    for (u32 i = thread_index(); i < experts; i += THREADS) {
+    ROLLED for (u32 i = thread_index(); i < experts; i += THREADS) {
         s.all[i] = 0;
         s.places[i] = a.places[i];
         s.experts_of[i] = (u32)a.experts_of[i];
     }
-    if (is_expert_major(a)) for (u32 i = thread_index(); i < WARPS * experts; i += THREADS) s.of_experts[i] = 0;
+    if (is_expert_major(a)) ROLLED for (u32 i = thread_index(); i < WARPS * experts; i += THREADS) s.of_experts[i] = 0;
     if (thread_index() == 0) wrong = NOTHING_WRONG;
     sync_block();
 
     u32 bad = NOTHING_WRONG;
-    u64 of_first = count_ranks(a, s, share, first, bad);
+    u64 of_first = count_ranks(a, s, share, bad);
     if (bad != NOTHING_WRONG) min_shared(shared_address(&wrong), bad);
     if (is_expert_major(a)) expert_pass<false>(a, s, share);
     sync_block();
 
     // Counts of warps become where each begins within the block.
     i32* sums = counts_of_block(a, block_index());
-    for (u32 rank = warp; rank < ranks; rank += WARPS) {
+    ROLLED for (u32 rank = warp; rank < ranks; rank += WARPS) {
         u32 count = lane < WARPS ? s.of_ranks[lane * MAX_RANKS + rank] : 0, sum = count;
         for (u32 distance = 1; distance < WARPS; distance *= 2) {
             u32 below = from_lower_lane(sum, distance);
@@ -176,7 +166,7 @@ DEVICE u64 count_choices(const DispatchArgs& a, const Scratch& s, Chunk tokens) 
         if (lane < WARPS) s.of_ranks[lane * MAX_RANKS + rank] = sum - count;
         if (lane == WARPS - 1) sums[rank] = (i32)sum;
     }
-    for (u32 expert = thread_index(); expert < experts; expert += THREADS) {
+    ROLLED for (u32 expert = thread_index(); expert < experts; expert += THREADS) {
         u32 sum = (u32)s.all[expert];
         if (is_expert_major(a)) {
             u32 counts[WARPS];
@@ -191,23 +181,27 @@ DEVICE u64 count_choices(const DispatchArgs& a, const Scratch& s, Chunk tokens) 
 }
 
 // What lower blocks have counted of a rank or an expert; loads that do not wait for each other.
-DEVICE i32 sum_of_blocks(const DispatchArgs& a, u32 end, u32 column) {
+DEVICE_RARELY i32 sum_of_blocks(const i32* counts, u32 stride, u32 end) {
     constexpr u32 BLOCKS_AT_ONCE = 16;
     i32 sum = 0;
-    for (u32 block = 0; block < end; block += BLOCKS_AT_ONCE) {
+    ROLLED for (u32 block = 0; block < end; block += BLOCKS_AT_ONCE) {
         i32 some[BLOCKS_AT_ONCE];
 #pragma unroll
-        for (u32 i = 0; i < BLOCKS_AT_ONCE; i++) some[i] = block + i < end ? ld_others(counts_of_block(a, block + i) + column) : 0;
+        for (u32 i = 0; i < BLOCKS_AT_ONCE; i++) {
+            some[i] = block + i < end ? ld_others(counts) : 0;
+            counts += stride;
+        }
 #pragma unroll
         for (u32 i = 0; i < BLOCKS_AT_ONCE; i++) sum += some[i];
     }
     return sum;
 }
+DEVICE i32 sum_of_blocks(const DispatchArgs& a, u32 end, u32 column) { return sum_of_blocks(a.block_counts + column, a.x.ranks + a.x.experts + 1, end); }
 
 // By a warp: the message; where a choice is wrong it says so.
 DEVICE void announce_call(const DispatchArgs& a, Announcement& mine, u64 epoch) {
     u32 wrong = NOTHING_WRONG;
-    for (u32 block = lane_index(); block < block_count() && !is_cached(a); block += WARP) {
+    ROLLED for (u32 block = lane_index(); block < block_count() && !is_cached(a); block += WARP) {
         u32 first = (u32)ld_others(counts_of_block(a, block) + a.x.ranks + a.x.experts);
         if (first < wrong) wrong = first;
     }
@@ -229,9 +223,9 @@ DEVICE bool announce_counts(const DispatchArgs& a, Announcement& mine, u64 epoch
     if (a.awaits_readers && !await_readers(x, mine.signature.operation, epoch)) return false;
     if (warp_index() == WARPS - 1) announce_call(a, mine, epoch);
     else if (!is_cached(a)) {
-        for (u32 column = thread_index(); column < x.ranks + x.experts; column += THREADS - WARP) {
+        ROLLED for (u32 column = thread_index(); column < x.ranks + x.experts; column += THREADS - WARP) {
             i32 sum = sum_of_blocks(a, block_count(), column);
-            for (u32 peer = 0; peer < x.ranks; peer++) {
+            ROLLED for (u32 peer = 0; peer < x.ranks; peer++) {
                 Announcement* entry = entry_at(x, peer, x.rank, epoch);
                 (column < x.ranks ? rank_counts(x, entry) : expert_counts(x, entry) - x.ranks)[column] = sum;
             }

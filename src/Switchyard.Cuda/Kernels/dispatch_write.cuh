@@ -272,7 +272,7 @@ DEVICE void write_groups(const DispatchArgs& a, const Agreed& agreed, u32 token)
 
 // Of this rank's own region: rows that nobody sends have no source, expert or weight; their bytes may be wanted zero. A thread of some.
 DEVICE void fill_words(void* words, i64 begin, i64 end, u32 value, u32 thread, u32 threads) {
-    for (i64 i = begin + thread; i < end; i += threads) ((u32*)words)[i] = value;
+    ROLLED for (i64 i = begin + thread; i < end; i += threads) ((u32*)words)[i] = value;
 }
 
 DEVICE void write_absent(const DispatchArgs& a, const Region& region, i64 begin, i64 end, u32 thread, u32 threads) {
@@ -283,13 +283,13 @@ DEVICE void write_absent(const DispatchArgs& a, const Region& region, i64 begin,
 }
 
 DEVICE void write_zeros(const DispatchArgs& a, const Region& region, i64 begin, i64 end, u32 thread, u32 threads) {
-    for (i64 i = begin * a.row_bytes / 16 + thread; i < end * a.row_bytes / 16; i += threads) st_16(region.rows + i * 16, {});
+    ROLLED for (i64 i = begin * a.row_bytes / 16 + thread; i < end * a.row_bytes / 16; i += threads) st_16(region.rows + i * 16, {});
     if (!a.mine.signature.scale_layout) {
-        for (i64 i = begin * a.scale_bytes + thread; i < end * a.scale_bytes; i += threads) region.scales[i] = 0;
+        ROLLED for (i64 i = begin * a.scale_bytes + thread; i < end * a.scale_bytes; i += threads) region.scales[i] = 0;
         return;
     }
     for (u32 scale = 0; scale < a.scale_bytes / a.scale_size; scale++)
-        for (i64 i = begin * a.scale_size + thread; i < end * a.scale_size; i += threads) region.scales[scale * region.scale_column + i] = 0;
+        ROLLED for (i64 i = begin * a.scale_size + thread; i < end * a.scale_size; i += threads) region.scales[scale * region.scale_column + i] = 0;
 }
 
 DEVICE void write_padding(const DispatchArgs& a, const Agreed& agreed, u32 thread, u32 threads) {

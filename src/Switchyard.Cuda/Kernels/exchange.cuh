@@ -325,14 +325,14 @@ template <class T> DEVICE void keep(T& to, const T& from) {
 DEVICE void write_announcement(const Exchange& x, const Announcement& mine, u64 epoch) {
     u32 word = lane_index() % WORDS;
     u64 value = word == EPOCH_AT ? epoch : ((const u64*)&mine)[word];
-    for (u32 peer = lane_index() / WORDS; peer < x.ranks; peer += WARP / WORDS)
+    ROLLED for (u32 peer = lane_index() / WORDS; peer < x.ranks; peer += WARP / WORDS)
         if (word != 0) ((u64*)entry_at(x, peer, x.rank, epoch))[word] = value;
 }
 
 // By as many threads as there are ranks, after all of the message: a release tells of all that came before it, through a barrier what other
 // threads wrote too.
 DEVICE void flag_announcement(const Exchange& x, u32 thread, u32 threads, u64 epoch) {
-    for (u32 peer = thread; peer < x.ranks; peer += threads) st_release_sys(&entry_at(x, peer, x.rank, epoch)->flag, epoch_word(epoch));
+    ROLLED for (u32 peer = thread; peer < x.ranks; peer += threads) st_release_sys(&entry_at(x, peer, x.rank, epoch)->flag, epoch_word(epoch));
 }
 
 DEVICE_RARELY void raise_unheard(const Exchange& x, const Signature& mine, u32 peer, u64 epoch) {
@@ -350,7 +350,7 @@ DEVICE_RARELY void raise_unheard(const Exchange& x, const Signature& mine, u32 p
 DEVICE bool hear(const Exchange& x, const Signature& mine, u64 epoch, Heard* heard) {
     bool failed = false;
     u32 lane = lane_index(), word = lane % WORDS, half = lane - word;
-    for (u32 first = warp_index() * 2; first < x.ranks; first += block_threads() / WORDS) {
+    ROLLED for (u32 first = warp_index() * 2; first < x.ranks; first += block_threads() / WORDS) {
         u32 peer = first + lane / WORDS;
         bool is_one = peer < x.ranks, came = false;
         Announcement* entry = entry_at(x, x.rank, is_one ? peer : 0, epoch);

@@ -13,6 +13,8 @@ using i64 = long long;
 #define INLINED __attribute__((always_inline))
 // For what is rare: kept out of the way, and once.
 #define DEVICE_RARELY __attribute__((device)) __attribute__((noinline)) inline
+// Before a loop that is run once in a call and seldom turns: copies of its body would only have to be fetched.
+#define ROLLED _Pragma("clang loop unroll(disable)")
 #define SHARED __attribute__((shared))
 // As many bytes as the launch says.
 #define DYNAMIC_SHARED(name) extern __attribute__((shared)) __attribute__((aligned(128))) u8 name[]
