@@ -48,7 +48,7 @@ public sealed class MeasurementTests
     {
         // A machine that halves its speed after the first of three pairs: in each the phase runs at half the copy's rate.
         Interval[] phases = [At(100), At(200), At(200), At(900)], copies = [At(50), At(100), At(100)];
-        RankResult rank = RankAt(0, 1) with { Dispatch = phases, Combine = phases, Memcpy = copies, Stream = copies, CopyBytes = 20_000 };
+        RankResult rank = RankAt(0, 1) with { Dispatch = phases, Combine = phases, Copies = [copies, copies], CopyBytes = 20_000 };
         var measured = Measurement.Of(new Job(_shape, 4, 0), [rank, rank]);
         // 40000 bytes a phase, 80000 a copy, read and written.
         Assert.Equal(0.8, measured.CopyGBps);
@@ -79,6 +79,6 @@ public sealed class MeasurementTests
     {
         var interval = new Interval(Ticks(start), Ticks(start + duration));
         Interval[] twice = [interval, interval];
-        return new RankResult { Dispatch = twice, Combine = twice, Memcpy = twice, Stream = twice, CopyBytes = 9000, AllocatedBytes = 0 };
+        return new RankResult { Dispatch = twice, Combine = twice, Copies = [twice, twice], CopyBytes = 9000, AllocatedBytes = 0, Device = "here", Driver = "1" };
     }
 }
