@@ -5,7 +5,6 @@ return args switch
 {
     [RankProcess.Mode, string scenario, string seed] => await RankProcess.RunAsync(scenario, int.Parse(seed, System.Globalization.CultureInfo.InvariantCulture)),
     ["peer", string path] => PeerProcess.Run(path),
-    ["bench", string file, string commit] => ExchangeMeasurements.Run(file, commit),
     ["measure", string file, string commit] => Measurements.Run(file, commit),
     _ => await TestPlatformTestFramework.RunAsync(args, SelfRegisteredExtensions.AddSelfRegisteredExtensions),
 };

@@ -12,7 +12,7 @@ public class DependencyLawTests
         ["Switchyard"] = [],
         ["Switchyard.Cpu"] = ["Switchyard"],
         ["Switchyard.Cuda"] = ["Switchyard"],
-        ["Switchyard.Cli"] = ["Switchyard", "Switchyard.Cpu"],
+        ["Switchyard.Cli"] = ["Switchyard", "Switchyard.Cpu", "Switchyard.Cuda"],
     };
 
     [Fact]

@@ -9,5 +9,6 @@ namespace Switchyard.Cli.Bench;
 [JsonSerializable(typeof(Job))]
 [JsonSerializable(typeof(RankResult))]
 [JsonSerializable(typeof(PeerResult))]
-[JsonSerializable(typeof(List<Measurement>))]
+[JsonSerializable(typeof(Measurement))]
+[JsonSerializable(typeof(LinkMeasurement))]
 internal sealed partial class BenchJson : JsonSerializerContext;

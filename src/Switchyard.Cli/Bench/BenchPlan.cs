@@ -11,4 +11,7 @@ internal sealed record BenchPlan
     public required int? Pairs { get; init; }
 
     public required string? JsonFile { get; init; }
+
+    /// <summary>The GPUs that any shape uses; none where the CPU moves the rows.</summary>
+    public IReadOnlyList<int> UsedDevices => Shapes[0].Devices is null ? [] : [.. Shapes.SelectMany(shape => shape.UsedDevices).Distinct()];
 }

@@ -1,4 +1,6 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
+using Switchyard.Cli.Bench.Gpu;
 using Switchyard.Cli.Bench.Peers;
 using Switchyard.Cli.Bench.Report;
 using Switchyard.Cli.Bench.Work;
@@ -17,9 +19,11 @@ internal static class BenchRunner
         MpiPeer? peer = plan.Pairs is null ? null : await MpiPeer.BuildAsync();
         await using var scratch = ScratchFolder.Create("switchyard-bench-");
         var measurements = new List<Measurement>();
+        List<LinkMeasurement> links = [];
         int exitCode = 0;
         try
         {
+            links = LinkMeter.Measure(plan.UsedDevices);
             foreach (Shape shape in plan.Shapes)
             {
                 Announce(shape);
@@ -31,14 +35,15 @@ internal static class BenchRunner
         {
             exitCode = failure.ExitCode;
         }
-        catch (InvalidDataException failure)
+        catch (Exception failure) when (failure is InvalidDataException or SwitchyardException)
         {
             Console.Error.WriteLine($"switchyard: {failure.Message}");
             exitCode = 1;
         }
         if (measurements.Count > 0)
-            Report(measurements, plan.JsonFile);
-        return exitCode == 0 && measurements.Any(each => !each.Verified) ? NotVerified : exitCode;
+            Report(measurements, links, plan.JsonFile);
+        bool isWrong = measurements.Any(each => !each.Verified) || links.Any(each => !each.Verified);
+        return exitCode == 0 && isWrong ? NotVerified : exitCode;
     }
 
     /// <summary>
@@ -56,12 +61,18 @@ internal static class BenchRunner
         return shown with { Peer = new PeerComparison(MpiPeer.Name, [.. compared]) };
     }
 
-    private static void Report(List<Measurement> measurements, string? jsonFile)
+    private static void Report(List<Measurement> measurements, List<LinkMeasurement> links, string? jsonFile)
     {
         ResultTable.Print(measurements);
+        LinkTable.Print(links);
         PeerTable.Print(measurements);
-        if (jsonFile is not null)
-            File.WriteAllText(jsonFile, JsonSerializer.Serialize(measurements, BenchJson.Default.ListMeasurement) + "\n");
+        if (jsonFile is null) return;
+        JsonArray rows =
+        [
+            .. measurements.Select(each => JsonSerializer.SerializeToNode(each, BenchJson.Default.Measurement)),
+            .. links.Select(each => JsonSerializer.SerializeToNode(each, BenchJson.Default.LinkMeasurement)),
+        ];
+        File.WriteAllText(jsonFile, rows.ToJsonString(BenchJson.Default.Options) + "\n");
     }
 
     /// <summary>For who waits at a terminal.</summary>

@@ -5,6 +5,9 @@ namespace Switchyard.Cli.Bench;
 /// <summary>Reads option values that are names, numbers or lists of them; errors name the option, the value and the choices.</summary>
 internal static class Names
 {
+    public const string Cpu = "cpu";
+    public const string Cuda = "cuda";
+
     public static IReadOnlyDictionary<string, RowLayout> Layouts { get; } = new Dictionary<string, RowLayout>
     {
         ["rank"] = RowLayout.RankMajor,

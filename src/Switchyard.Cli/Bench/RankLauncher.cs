@@ -21,8 +21,7 @@ internal static class RankLauncher
     public static async Task<Measurement> RunAsync(Job job, string scratch)
     {
         using var folder = JobFolder.Create(scratch, job);
-        string tool = Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli.dll");
-        string[] command = ProgramFinder.Resolve([tool, WorkCommand.Name, folder.Path]);
+        string[] command = ProgramFinder.Resolve([ProgramFinder.ThisTool, WorkCommand.Name, folder.Path]);
         await Subjob.RunAsync(job.Shape.Processes ? job.Shape.Ranks : 1, command, _runtime);
         return Measurement.Of(job, folder.ReadResults(job));
     }

@@ -28,6 +28,15 @@ internal sealed record Shape
     /// <summary>Threads that move a rank's rows; null for the library's choice.</summary>
     public int? Workers { get; init; }
 
+    /// <summary>The GPUs that the ranks are placed on in turn; null where the CPU moves the rows.</summary>
+    public IReadOnlyList<int>? Devices { get; init; }
+
+    /// <summary>Multiprocessors of a GPU that a rank takes; null for the library's choice.</summary>
+    public int? Sms { get; init; }
+
+    [JsonIgnore]
+    public string Backend => Devices is null ? Names.Cpu : Names.Cuda;
+
     /// <summary>Bytes of a row as it is dispatched, its scales not counted.</summary>
     [JsonIgnore]
     public int RowBytes => Hidden * RowElement.Named(Element).Bytes;
@@ -39,6 +48,16 @@ internal sealed record Shape
     [JsonIgnore]
     public string LayoutName => Layout == RowLayout.RankMajor ? "rank" : "expert";
 
+    /// <summary>The devices that have a rank.</summary>
+    [JsonIgnore]
+    public IReadOnlyList<int> UsedDevices => [.. Devices!.Take(Ranks)];
+
+    /// <summary>Ranks on the device that has most.</summary>
+    [JsonIgnore]
+    public int RanksPerDevice => (Ranks + Devices!.Count - 1) / Devices.Count;
+
+    public int DeviceOf(int rank) => Devices![rank % Devices.Count];
+
     public override string ToString() =>
-        $"{Ranks} {(Processes ? "processes" : "threads")} x {Tokens} x {Hidden} {Element}, {LayoutName}, {Routing}";
+        $"{Ranks} {(Processes ? "processes" : "threads")} x {Tokens} x {Hidden} {Element}, {LayoutName}, {Routing}{(Sms is null ? "" : $", {Sms} multiprocessors")}";
 }

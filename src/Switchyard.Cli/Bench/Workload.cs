@@ -45,15 +45,6 @@ internal sealed class Workload
 
     public ReadOnlySpan<int> ChoicesOf(int rank, int token) => _choices[rank].AsSpan(token * Shape.TopK, Shape.TopK);
 
-    /// <summary>A rank's tokens × top-k weights.</summary>
-    public float[] WeightsOf(int rank)
-    {
-        float[] weights = new float[Shape.Tokens * Shape.TopK];
-        for (int token = 0; token < Shape.Tokens; token++)
-            DrawWeights(rank, token, weights.AsSpan(token * Shape.TopK, Shape.TopK));
-        return weights;
-    }
-
     public static void DrawWeights(int rank, int token, Span<float> weights)
     {
         var random = new SplitMix(WeightsPurpose, rank, token);

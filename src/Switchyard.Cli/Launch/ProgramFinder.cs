@@ -5,6 +5,9 @@ namespace Switchyard.Cli.Launch;
 /// <summary>Finds executables as a shell does, so that a wrong name is one error before anything starts and not one a rank.</summary>
 internal static class ProgramFinder
 {
+    /// <summary>This tool, to be started again: the executable that brings its runtime along, or else the assembly that was handed to dotnet.</summary>
+    public static string ThisTool => IsDotnet(Environment.ProcessPath!) ? Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli.dll") : Environment.ProcessPath!;
+
     /// <summary>The command with its program as a full path, behind dotnet where the program is a .dll.</summary>
     public static string[] Resolve(string[] command)
     {
@@ -32,7 +35,9 @@ internal static class ProgramFinder
         return IsExecutable(path) ? path : throw new UsageException($"program '{program}' is not executable.");
     }
 
-    private static string Dotnet() => Path.GetFileName(Environment.ProcessPath) == "dotnet"
+    private static bool IsDotnet(string program) => Path.GetFileName(program) == "dotnet";
+
+    private static string Dotnet() => IsDotnet(Environment.ProcessPath!)
         ? Environment.ProcessPath!
         : OnPath("dotnet") ?? throw new UsageException("'dotnet' not found: a .dll needs it on the PATH.");
 

@@ -59,7 +59,8 @@ internal static unsafe class CudaDriver
             Failure(result, nameof(LibCuda.cuInit)));
     }
 
-    private static string Readable(int version) => $"{version / 1000}.{version % 1000 / 10}";
+    /// <summary>A version of CUDA as people write it.</summary>
+    public static string Readable(int version) => $"{version / 1000}.{version % 1000 / 10}";
 
     private static string Name(CUresult result)
     {

@@ -48,12 +48,43 @@ public sealed class MeasurementTests
     {
         // A machine that halves its speed after the first of three pairs: in each the phase runs at half the copy's rate.
         Interval[] phases = [At(100), At(200), At(200), At(900)], copies = [At(50), At(100), At(100)];
-        RankResult rank = RankAt(0, 1) with { Dispatch = phases, Combine = phases, Memcpy = copies, Stream = copies, CopyBytes = 20_000 };
+        RankResult rank = RankAt(0, 1) with { Dispatch = phases, Combine = phases, Copies = [copies, copies], CopyBytes = 20_000 };
         var measured = Measurement.Of(new Job(_shape, 4, 0), [rank, rank]);
         // 40000 bytes a phase, 80000 a copy, read and written.
         Assert.Equal(0.8, measured.CopyGBps);
         Assert.Equal(0.25, measured.DispatchFractionOfCopy);
         Assert.Equal(0.25, measured.CombineFractionOfCopy);
+    }
+
+    [Fact]
+    public void Devices_are_told_of_beside_what_crossed_between_them()
+    {
+        // Three ranks on two devices: all rows go to rank 0, and rank 2 is on its device. Rank 2 copies nothing: rank 0 did it.
+        Shape shape = _shape with { Ranks = 3, Experts = 3, Devices = [4, 7], Sms = 8 };
+        RankResult rank = RankAt(0, 50) with { HostDispatch = [Ticks(7)], HostCombine = [Ticks(6)] };
+        RankResult copying = rank with { Copies = [rank.Dispatch[..1]] };
+        RankResult[] ranks = [copying, copying, rank with { Copies = [], CopyBytes = 0 }];
+        var job = new Job(shape, 2, 0);
+        Assert.All(ranks, (each, i) => Assert.True(each.Fits(job, i)));
+        var measured = Measurement.Of(job, ranks);
+        Assert.Equal(("cuda", 8, "here", "1"), (measured.Backend, measured.Sms, measured.Device, measured.Driver));
+        Assert.Equal([4, 7], measured.Devices!);
+        Assert.Equal((30, 10), (measured.Rows, measured.CrossedRows));
+        // 30 and 10 rows of 1000 bytes in 50 us, over two devices; two copies of 9000 bytes, read and written.
+        Assert.Equal((0.3, 0.1), (measured.DispatchLogicalGBps, measured.DispatchPhysicalGBps));
+        Assert.Equal((0.3, 0.1), (measured.CombineLogicalGBps, measured.CombinePhysicalGBps));
+        Assert.Equal(0.72, measured.CopyGBps);
+        Assert.Equal((7, 6), (measured.HostDispatchUs!.Value.P50, measured.HostCombineUs!.Value.P99));
+    }
+
+    [Fact]
+    public void One_device_has_nothing_that_crosses()
+    {
+        RankResult rank = RankAt(0, 50) with { HostDispatch = [Ticks(7)], HostCombine = [Ticks(6)] };
+        var measured = Measurement.Of(new Job(_shape with { Devices = [0] }, 2, 0), [rank, rank with { CopyBytes = 0 }]);
+        Assert.Null(measured.CrossedRows);
+        Assert.Null(measured.DispatchPhysicalGBps);
+        Assert.Equal(0.36, measured.CopyGBps);
     }
 
     private static Interval At(int microseconds) => new(0, Ticks(microseconds));
@@ -79,6 +110,6 @@ public sealed class MeasurementTests
     {
         var interval = new Interval(Ticks(start), Ticks(start + duration));
         Interval[] twice = [interval, interval];
-        return new RankResult { Dispatch = twice, Combine = twice, Memcpy = twice, Stream = twice, CopyBytes = 9000, AllocatedBytes = 0 };
+        return new RankResult { Dispatch = twice, Combine = twice, Copies = [twice, twice], CopyBytes = 9000, AllocatedBytes = 0, Device = "here", Driver = "1" };
     }
 }

@@ -119,22 +119,24 @@ public sealed class OracleTests
         using var x = new NativeRows(shape.Tokens, shape.Hidden, workload.Element.Type);
         using var scales = new NativeRows(shape.Tokens, Math.Max(1, workload.Scales), ElementType.Single);
         using var output = new NativeRows(shape.Tokens, shape.Hidden, workload.Element.Result.Type);
+        float[] weights = new float[shape.Tokens * shape.TopK];
         for (int token = 0; token < shape.Tokens; token++)
         {
             workload.DrawRow(0, token, RowElement.RowOf(x.View, token));
             Workload.DrawScales(0, token, RowElement.RowOf(scales.View, token));
+            Workload.DrawWeights(0, token, weights.AsSpan(token * shape.TopK, shape.TopK));
         }
 
         var options = new DispatchOptions { Layout = shape.Layout };
         using Dispatched received = workload.Scales == 0
-            ? buffer.Dispatch(x.View, workload.ChoicesOf(0), workload.WeightsOf(0), options)
-            : buffer.Dispatch(new ScaledRows(x.View, scales.View), workload.ChoicesOf(0), workload.WeightsOf(0), options);
+            ? buffer.Dispatch(x.View, workload.ChoicesOf(0), weights, options)
+            : buffer.Dispatch(new ScaledRows(x.View, scales.View), workload.ChoicesOf(0), weights, options);
         afterDispatch?.Invoke(received, output.View);
-        string? difference = oracle.CheckReceived(received);
+        string? difference = oracle.CheckReceived(Received.Of(received));
         if (difference is not null) return (difference, null);
 
         TensorView results = workload.Scales == 0 ? received.Rows : received.ResultRows;
-        oracle.ApplyExperts(received, results);
+        oracle.ApplyExperts(Received.Of(received), results);
         buffer.Combine(results, received.Handle, output.View);
         afterCombine?.Invoke(received, output.View);
         return (null, oracle.CheckCombined(output.View));

@@ -65,7 +65,7 @@ internal sealed class RankResultTarget : FileTarget
     public override IEnumerable<byte[]> Seeds()
     {
         Interval[] intervals = [.. Enumerable.Range(1, Repetitions).Select(i => new Interval(i * 100, (i * 100) + 50))];
-        var result = new RankResult { Dispatch = intervals, Combine = intervals, Memcpy = intervals, Stream = intervals, CopyBytes = 1000, AllocatedBytes = 0 };
+        var result = new RankResult { Dispatch = intervals, Combine = intervals, Copies = [intervals, intervals], CopyBytes = 1000, AllocatedBytes = 0, Device = "here", Driver = "1" };
         yield return JsonSerializer.SerializeToUtf8Bytes(result, BenchJson.Default.RankResult);
         yield return JsonSerializer.SerializeToUtf8Bytes(result with { Combine = intervals[1..], Difference = "none" }, BenchJson.Default.RankResult);
         yield return "null"u8.ToArray();
@@ -78,7 +78,7 @@ internal sealed class RankResultTarget : FileTarget
         try
         {
             var measurement = Measurement.Of(_job, new JobFolder(Folder).ReadResults(_job));
-            JsonSerializer.Serialize([measurement], BenchJson.Default.ListMeasurement);
+            JsonSerializer.Serialize(measurement, BenchJson.Default.Measurement);
         }
         catch (InvalidDataException expected)
         {

@@ -31,6 +31,8 @@ internal sealed class MpiPeer
             throw new UsageException(
                 $"--peer mpi knows bf16, rank and uniform, not {shape.Element}, {shape.LayoutName} and {shape.Routing}.");
         }
+        if (shape.Tokens == 0)
+            throw new UsageException("--peer mpi needs a token on each rank, but --tokens is 0.");
         if (shape.Experts % shape.Ranks != 0)
         {
             throw new UsageException(

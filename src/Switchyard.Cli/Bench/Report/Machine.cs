@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.Diagnostics;
+using System.Reflection;
 using System.Runtime.InteropServices;
 
 namespace Switchyard.Cli.Bench.Report;
@@ -17,9 +18,14 @@ internal static class Machine
     public static string Runtime => RuntimeInformation.FrameworkDescription;
 
     /// <summary>
-    /// The commit of the checkout that the tool was built in, with "-dirty" behind it if files were changed; null without one.
+    /// The commit of the checkout that the tool was built in, with "-dirty" behind it if files were changed; outside of one, what the build noted;
+    /// null if it did not.
     /// </summary>
-    public static string? Commit { get; } = DescribeCommit();
+    public static string? Commit { get; } = DescribeCommit() ?? NotedCommit();
+
+    /// <summary>The SDK puts it behind the version: 1.2.3+commit.</summary>
+    private static string? NotedCommit() => typeof(Machine).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion
+        .Split('+') is [_, var commit] ? commit : null;
 
     private static string? DescribeCommit()
     {

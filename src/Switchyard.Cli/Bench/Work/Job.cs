@@ -19,11 +19,14 @@ internal sealed record Job(Shape Shape, int Repetitions, int Warmup)
     /// <summary>How often it is measured; not before the repetition that is checked.</summary>
     [JsonIgnore]
     public int Copies => (Repetitions - 1 + RepetitionsACopy - 1) / RepetitionsACopy;
+
+    /// <summary>How many ways of copying a rank tries: of the ranks that share a device, the first copies.</summary>
+    public int CopyKinds(int rank) => Shape.Devices is null ? 2 : rank < Shape.Devices.Count ? 1 : 0;
 }
 
 /// <summary>
-/// When something began and ended, in ticks of <see cref="System.Diagnostics.Stopwatch"/>: the clock is the machine's, the same in all
-/// processes.
+/// When something began and ended, in ticks of <see cref="System.Diagnostics.Stopwatch"/>. The host's clock is the same in all processes; what
+/// is said of devices, <see cref="Gpu.DeviceClock"/> tells.
 /// </summary>
 internal readonly record struct Interval(long Start, long End)
 {
@@ -38,8 +41,9 @@ internal sealed record RankResult
 {
     public required Interval[] Dispatch { get; init; }
     public required Interval[] Combine { get; init; }
-    public required Interval[] Memcpy { get; init; }
-    public required Interval[] Stream { get; init; }
+
+    /// <summary>By the way of copying, an interval a sample.</summary>
+    public required Interval[][] Copies { get; init; }
 
     /// <summary>Bytes that this rank copied in each sample.</summary>
     public required long CopyBytes { get; init; }
@@ -47,13 +51,29 @@ internal sealed record RankResult
     /// <summary>By the thread that made the calls, in all repetitions.</summary>
     public required long AllocatedBytes { get; init; }
 
+    /// <summary>What a dispatch took the host to enqueue, in ticks; none where it does the work itself.</summary>
+    public long[] HostDispatch { get; init; } = [];
+
+    /// <inheritdoc cref="HostDispatch"/>
+    public long[] HostCombine { get; init; } = [];
+
+    /// <summary>On what it ran.</summary>
+    public required string Device { get; init; }
+
+    /// <summary>The version of what runs that.</summary>
+    public required string Driver { get; init; }
+
     /// <summary>What was wrong with what it got; null if nothing.</summary>
     public string? Difference { get; init; }
 
     /// <summary>Whether a rank that did the job can have measured this.</summary>
-    public bool Fits(Job job) =>
-        IsWhole(Dispatch, job.Repetitions) && IsWhole(Combine, job.Repetitions) && IsWhole(Memcpy, job.Copies) && IsWhole(Stream, job.Copies)
-        && CopyBytes > 0 && AllocatedBytes >= 0;
+    public bool Fits(Job job, int rank) =>
+        IsWhole(Dispatch, job.Repetitions) && IsWhole(Combine, job.Repetitions)
+        && Copies?.Length == job.CopyKinds(rank) && Array.TrueForAll(Copies, copies => IsWhole(copies, job.Copies)) && CopyBytes > 0 == Copies.Length > 0
+        && AllocatedBytes >= 0 && IsEach(HostDispatch) && IsEach(HostCombine) && HostDispatch.Length > 0 == job.Shape.Devices is not null
+        && HostCombine.Length == HostDispatch.Length && Device is not null && Driver is not null;
+
+    private static bool IsEach(long[]? ticks) => ticks is not null && Array.TrueForAll(ticks, each => each > 0);
 
     private static bool IsWhole(Interval[]? intervals, int count) =>
         intervals?.Length == count && Array.TrueForAll(intervals, each => each.Start >= 0 && each.End > each.Start && Percentiles.Microseconds(each.End - each.Start) > 0);
@@ -91,7 +111,7 @@ internal sealed class JobFolder(string path) : IDisposable
         try
         {
             RankResult? result = JsonSerializer.Deserialize(File.ReadAllBytes(ResultOf(rank)), BenchJson.Default.RankResult);
-            return result is not null && result.Fits(job) ? result : throw new InvalidDataException($"What rank {rank} reported does not fit the job.");
+            return result is not null && result.Fits(job, rank) ? result : throw new InvalidDataException($"What rank {rank} reported does not fit the job.");
         }
         catch (Exception failure) when (failure is JsonException or IOException)
         {

@@ -2,8 +2,14 @@ using System.Runtime.InteropServices;
 
 namespace Switchyard.Cli.Bench.Work;
 
-/// <summary>Rows in ordinary memory, as a caller has them.</summary>
-internal sealed unsafe class NativeRows : IDisposable
+/// <summary>Rows in memory of their own, as a caller has them.</summary>
+internal interface IRows : IDisposable
+{
+    TensorView View { get; }
+}
+
+/// <summary>Rows in ordinary memory.</summary>
+internal sealed unsafe class NativeRows : IRows
 {
     private const int LineBytes = 64;
 

@@ -11,7 +11,7 @@ internal sealed class Oracle(Workload workload, int rank)
     private readonly byte[] _row = new byte[workload.Shape.RowBytes];
 
     /// <summary>Checks rows, where they came from, indices, weights and counts.</summary>
-    public string? CheckReceived(in Dispatched received)
+    public string? CheckReceived(in Received received)
     {
         if (received.RowCount != _expected.Count)
             return $"{received.RowCount} rows instead of {_expected.Count}";
@@ -28,11 +28,11 @@ internal sealed class Oracle(Workload workload, int rank)
             if (CheckChoices(received, row, expected) is { } difference)
                 return difference;
         }
-        return CheckCounts(received);
+        return CheckPadding(received) ?? CheckCounts(received);
     }
 
     /// <summary>Makes the experts' results of the received rows.</summary>
-    public void ApplyExperts(in Dispatched received, TensorView results)
+    public void ApplyExperts(in Received received, TensorView results)
     {
         for (int row = 0; row < _expected.Count; row++)
             _experts.Apply(_expected[row].Destination, RowElement.RowOf(received.Rows, row), RowElement.RowOf(results, row));
@@ -70,7 +70,7 @@ internal sealed class Oracle(Workload workload, int rank)
     /// Rank-major rows carry all of the token's choices, those elsewhere as -1 and weight 0; expert-major rows the one that they stand
     /// for.
     /// </summary>
-    private string? CheckChoices(in Dispatched received, int row, ExpectedRow expected)
+    private string? CheckChoices(in Received received, int row, ExpectedRow expected)
     {
         (int source, int token) = expected.Source;
         ReadOnlySpan<int> choices = workload.ChoicesOf(source, token);
@@ -96,7 +96,7 @@ internal sealed class Oracle(Workload workload, int rank)
         return null;
     }
 
-    private string? CheckScales(in Dispatched received, int row, ExpectedRow expected)
+    private string? CheckScales(in Received received, int row, ExpectedRow expected)
     {
         if (workload.Scales == 0)
             return received.Scales.IsAbsent ? null : "there are scales that nobody sent";
@@ -105,9 +105,20 @@ internal sealed class Oracle(Workload workload, int rank)
         return FirstDifference(scales, RowElement.RowOf(received.Scales, row)) is { } at ? $"the scales of row {row} differ in byte {at}" : null;
     }
 
-    private string? CheckCounts(in Dispatched received)
+    /// <summary>Behind the rows that came, nothing may look like one.</summary>
+    private static string? CheckPadding(in Received received)
     {
-        for (int source = 0; source < workload.Shape.Ranks; source++)
+        int columns = received.TopkIndices.Length / Math.Max(1, received.Sources.Length), choices = received.RowCount * columns;
+        if (received.Sources[received.RowCount..].IndexOfAnyExcept(new RowSource(-1, -1)) is >= 0 and var source)
+            return $"row {received.RowCount + source} of the padding comes from {received.Sources[received.RowCount + source]}";
+        return received.TopkIndices[choices..].ContainsAnyExcept(-1) || received.TopkWeights[choices..].ContainsAnyExcept(0)
+            ? "rows of the padding have choices"
+            : null;
+    }
+
+    private string? CheckCounts(in Received received)
+    {
+        for (int source = 0; source < received.RowsPerSource.Length; source++)
         {
             if (received.RowsPerSource[source] != workload.Rows[source][rank])
                 return $"{received.RowsPerSource[source]} rows of rank {source} counted instead of {workload.Rows[source][rank]}";

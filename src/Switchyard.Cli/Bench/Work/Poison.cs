@@ -3,7 +3,7 @@ namespace Switchyard.Cli.Bench.Work;
 /// <summary>Fills memory with what no rank sends and no sum gives: any of it that is left shows.</summary>
 internal static class Poison
 {
-    private const byte Value = 0xA5;
+    public const byte Value = 0xA5;
 
     public static void Fill(TensorView view)
     {

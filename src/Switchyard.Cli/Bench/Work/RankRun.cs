@@ -1,79 +1,113 @@
 using System.Diagnostics;
-using Switchyard.Cpu;
+using System.Runtime.InteropServices;
+using Switchyard.Cli.Bench.Gpu;
 
 namespace Switchyard.Cli.Bench.Work;
 
 /// <summary>One rank of a run: warms up, measures the copy and the phases, and has what it got checked.</summary>
 internal sealed class RankRun : IDisposable
 {
+    private delegate void Draw(int token, Span<byte> row);
+
     private readonly Job _job;
     private readonly ExpertBuffer _buffer;
     private readonly StartLine _line;
-    private readonly CopyMeter _copy;
+    private readonly Stage _stage;
     private readonly Oracle _oracle;
-    private readonly NativeRows _x;
-    private readonly NativeRows? _scales;
-    private readonly NativeRows _output;
-    private readonly int[] _choices;
-    private readonly float[] _weights;
+    private readonly IRows _x;
+    private readonly IRows? _scales;
+    private readonly IRows _output;
+    private readonly IRows _choices;
+    private readonly IRows _weights;
     private readonly DispatchOptions _options;
+    private readonly Action _dispatchCall;
+    private readonly Action _combineCall;
     private readonly Interval[] _dispatch;
     private readonly Interval[] _combine;
+    private Dispatched _received;
     private string? _difference;
 
-    private RankRun(Job job, Workload workload, ExpertBuffer buffer, StartLine line)
+    private RankRun(Job job, Workload workload, ExpertBuffer buffer, StartLine line, Stage stage)
     {
         Shape shape = job.Shape;
         int rank = buffer.Group.Rank;
         _job = job;
         _buffer = buffer;
         _line = line;
-        _copy = new CopyMeter(buffer.Options.Backend, shape.Ranks, line);
+        _stage = stage;
         _oracle = new Oracle(workload, rank);
-        _x = new NativeRows(shape.Tokens, shape.Hidden, workload.Element.Type);
-        _scales = workload.Scales == 0 ? null : new NativeRows(shape.Tokens, workload.Scales, ElementType.Single);
-        _output = new NativeRows(shape.Tokens, shape.Hidden, workload.Element.Result.Type);
-        for (int token = 0; token < shape.Tokens; token++)
-        {
-            workload.DrawRow(rank, token, RowElement.RowOf(_x.View, token));
-            if (_scales is not null) Workload.DrawScales(rank, token, RowElement.RowOf(_scales.View, token));
-        }
-        _choices = workload.ChoicesOf(rank);
-        _weights = workload.WeightsOf(rank);
-        _options = new DispatchOptions { Layout = shape.Layout };
+        _x = Place(shape.Hidden, workload.Element.Type, (token, row) => workload.DrawRow(rank, token, row));
+        _scales = workload.Scales == 0 ? null : Place(workload.Scales, ElementType.Single, (token, row) => Workload.DrawScales(rank, token, row));
+        _output = Place(shape.Hidden, workload.Element.Result.Type, (_, row) => row.Fill(Poison.Value));
+        _choices = Place(shape.TopK, ElementType.Int32, (token, row) => MemoryMarshal.AsBytes(workload.ChoicesOf(rank, token)).CopyTo(row));
+        _weights = Place(shape.TopK, ElementType.Single, (token, row) => Workload.DrawWeights(rank, token, MemoryMarshal.Cast<byte, float>(row)));
+        _options = new DispatchOptions { Layout = shape.Layout, FixedShape = stage.Enqueues, Device = stage.Device };
+        // Made once, so that no step allocates.
+        (_dispatchCall, _combineCall) = (Dispatch, Combine);
         _dispatch = new Interval[job.Repetitions];
         _combine = new Interval[job.Repetitions];
     }
 
+    /// <summary>Where rows are combined as they were dispatched, the experts work in place.</summary>
+    private TensorView Results => _scales is null ? _received.Rows : _received.ResultRows;
+
     /// <summary>Runs the job as one rank of a group, on the calling thread.</summary>
-    public static RankResult Run(Job job, ExpertGroup group, string startLine)
+    /// <param name="job">The job.</param>
+    /// <param name="group">The group.</param>
+    /// <param name="startLine">The file of the ranks' <see cref="StartLine"/>.</param>
+    /// <param name="clock">This process's, where the ranks are on devices.</param>
+    public static RankResult Run(Job job, ExpertGroup group, string startLine, DeviceClock? clock)
     {
         var workload = new Workload(job.Shape);
         using var line = new StartLine(startLine, group.Size, group.Rank);
-        using ExpertBuffer buffer = ExpertBuffer.CreateAsync(group, OptionsFor(workload)).GetAwaiter().GetResult();
-        using var run = new RankRun(job, workload, buffer, line);
+        using Stage stage = clock is null ? new HostStage(job.Shape, line) : DeviceStage.Create(job.Shape, group, line, clock);
+        using ExpertBuffer buffer = ExpertBuffer.CreateAsync(group, OptionsFor(workload, stage)).GetAwaiter().GetResult();
+        using var run = new RankRun(job, workload, buffer, line, stage);
         return run.Measure();
     }
 
     public void Dispose()
     {
-        _copy.Dispose();
         _x.Dispose();
         _scales?.Dispose();
         _output.Dispose();
+        _choices.Dispose();
+        _weights.Dispose();
     }
 
-    private static ExpertBufferOptions OptionsFor(Workload workload) => new()
+    private static ExpertBufferOptions OptionsFor(Workload workload, Stage stage)
     {
-        Backend = CpuBackend.Instance,
-        Experts = workload.Shape.Experts,
-        TopK = workload.Shape.TopK,
-        Hidden = workload.Shape.Hidden,
-        MaxTokensPerRank = workload.Shape.Tokens,
-        Element = workload.Element.Result.Type,
-        WorkerThreads = workload.Shape.Workers,
-        ReceiveCapacity = Math.Max(1, workload.MostRowsReceived),
-    };
+        Shape shape = workload.Shape;
+        var options = new ExpertBufferOptions
+        {
+            Backend = stage.Backend,
+            Experts = shape.Experts,
+            TopK = shape.TopK,
+            Hidden = shape.Hidden,
+            MaxTokensPerRank = Math.Max(1, shape.Tokens),
+            Element = workload.Element.Result.Type,
+            WorkerThreads = shape.Workers,
+            Multiprocessors = shape.Sms,
+            ReceiveCapacity = Math.Max(1, workload.MostRowsReceived),
+        };
+        return stage.Enqueues ? options with { MemoryBudget = TightBudget(options, workload) } : options;
+    }
+
+    /// <summary>Many ranks may share a device's memory: no more than a result, what the experts make of it where that lies apart, and some air.</summary>
+    private static long TightBudget(ExpertBufferOptions options, Workload workload)
+    {
+        const int Air = 1 << 20;
+        long results = workload.Scales == 0 ? 1 : 2;
+        return Air + (results * options.EstimateMemory(workload.Shape.Ranks).ResultBytes * 5 / 4);
+    }
+
+    private IRows Place(int length, ElementType element, Draw draw)
+    {
+        var rows = new NativeRows(_job.Shape.Tokens, length, element);
+        for (int token = 0; token < _job.Shape.Tokens; token++)
+            draw(token, RowElement.RowOf(rows.View, token));
+        return _stage.Place(rows);
+    }
 
     private RankResult Measure()
     {
@@ -88,6 +122,7 @@ internal sealed class RankRun : IDisposable
             Step(out _dispatch[i], out _combine[i]);
             allocated += GC.GetAllocatedBytesForCurrentThread() - before;
         }
+        HostCosts? host = _stage.Enqueues ? MeasureHost() : null;
         // Only here, because poison leaves the caches full of lines that the next phase would have to write back.
         Step(out _, out _, poisons: true);
         // The checks allocate, so this one's allocations are not counted.
@@ -96,10 +131,13 @@ internal sealed class RankRun : IDisposable
         {
             Dispatch = _dispatch,
             Combine = _combine,
-            Memcpy = [.. _copy.Memcpy],
-            Stream = [.. _copy.Stream],
-            CopyBytes = _copy.Bytes,
+            Copies = _stage.Copies,
+            CopyBytes = _stage.CopyBytes,
             AllocatedBytes = allocated,
+            HostDispatch = host?.Dispatch ?? [],
+            HostCombine = host?.Combine ?? [],
+            Device = _stage.Name,
+            Driver = _stage.Driver,
             Difference = _difference,
         };
     }
@@ -107,8 +145,40 @@ internal sealed class RankRun : IDisposable
     /// <summary>A copy, and a repetition that is not timed: the copy leaves the caches full of its own.</summary>
     private void MeasureCopy()
     {
-        _copy.Sample();
+        _stage.SampleCopy();
         Step(out _, out _);
+    }
+
+    /// <summary>
+    /// What calls take the host, one behind the other while nothing waits for the device: rank by rank, since threads that enqueue at the same
+    /// time hold each other up in the driver.
+    /// </summary>
+    private HostCosts MeasureHost()
+    {
+        var costs = new HostCosts();
+        for (int turn = 0; turn < HostCosts.Turns * _buffer.Group.Size; turn++)
+        {
+            _line.Wait();
+            if (turn % _buffer.Group.Size == _buffer.Group.Rank) MeasureHost(costs);
+        }
+        _stage.Finish();
+        _line.Wait();
+        return costs;
+    }
+
+    private void MeasureHost(HostCosts costs)
+    {
+        for (int pair = 0; pair < HostCosts.Pairs; pair++)
+        {
+            long start = Stopwatch.GetTimestamp();
+            Dispatch();
+            long dispatched = Stopwatch.GetTimestamp();
+            _ = Results;
+            long between = Stopwatch.GetTimestamp();
+            Combine();
+            costs.Add(dispatched - start, Stopwatch.GetTimestamp() - between);
+            Release();
+        }
     }
 
     /// <summary>Dispatches and combines once, each from a common start.</summary>
@@ -118,37 +188,42 @@ internal sealed class RankRun : IDisposable
     /// <param name="isChecked">Whether the oracle looks at what was written.</param>
     private void Step(out Interval dispatch, out Interval combine, bool poisons = false, bool isChecked = false)
     {
-        _line.Wait();
-        long start = Stopwatch.GetTimestamp();
-        Dispatched received = _scales is null
-            ? _buffer.Dispatch(_x.View, _choices, _weights, _options)
-            : _buffer.Dispatch(new ScaledRows(_x.View, _scales.View), _choices, _weights, _options);
-        dispatch = new Interval(start, Stopwatch.GetTimestamp());
-        // Where rows are combined as they were dispatched, the experts work in place.
-        TensorView results = _scales is null ? received.Rows : received.ResultRows;
-        DispatchHandle handle = received.Handle;
+        dispatch = _stage.Time(_dispatchCall);
+        TensorView results = Results;
         if (isChecked)
-        {
-            _difference = _oracle.CheckReceived(received);
-            if (_difference is null)
-                _oracle.ApplyExperts(received, results);
-        }
-        _line.Wait();
-        start = Stopwatch.GetTimestamp();
-        _buffer.Combine(results, handle, _output.View);
-        combine = new Interval(start, Stopwatch.GetTimestamp());
+            _difference = _stage.CheckReceived(_oracle, _received, results);
+        combine = _stage.Time(_combineCall);
         // Peers read the rows until they are through too.
         _line.Wait();
         if (isChecked)
-            _difference ??= _oracle.CheckCombined(_output.View);
+            _difference ??= _stage.CheckCombined(_oracle, _output.View);
         if (poisons)
-        {
-            Poison.Fill(received.Rows);
-            Poison.Fill(received.Scales);
-            Poison.Fill(results);
-            Poison.Fill(_output.View);
-        }
-        received.Dispose();
+            PoisonAll(results);
+        Release();
+    }
+
+    private void Dispatch() => _received = _scales is null
+        ? _buffer.Dispatch(_x.View, _choices.View, _weights.View, _options)
+        : _buffer.Dispatch(new ScaledRows(_x.View, _scales.View), _choices.View, _weights.View, _options);
+
+    private void Combine() => _buffer.Combine(Results, _received.Handle, _output.View, new() { Device = _stage.Device });
+
+    private void Release()
+    {
+        DispatchHandle handle = _received.Handle;
+        _received.Dispose();
         handle.Dispose();
+    }
+
+    private void PoisonAll(TensorView results)
+    {
+        _stage.Poison(_received.Rows);
+        _stage.Poison(_received.Scales);
+        _stage.Poison(_received.SourcesView);
+        _stage.Poison(_received.TopkIndicesView);
+        _stage.Poison(_received.TopkWeightsView);
+        if (_options.FixedShape) _stage.Poison(_received.Counts);
+        _stage.Poison(results);
+        _stage.Poison(_output.View);
     }
 }
