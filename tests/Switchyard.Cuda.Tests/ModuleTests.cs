@@ -58,7 +58,7 @@ public sealed partial class ModuleTests
         Assert.InRange(function.LocalBytes, 0, 384);
         Assert.InRange(function.Registers, 1, 168);
         Assert.InRange(function.MaxThreads, 32, 1024);
-        Assert.InRange(function.StaticSharedBytes, 0, 8192);
+        Assert.InRange(function.StaticSharedBytes, 0, 10_240); // what lies beside a ring of 7 rows of 14 KiB, twice
         Assert.InRange(bytes, 1, 4096);
     }
 

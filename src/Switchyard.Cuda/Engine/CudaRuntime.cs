@@ -10,6 +10,9 @@ namespace Switchyard.Cuda.Engine;
 /// </summary>
 internal sealed class CudaRuntime
 {
+    /// <summary>As much as a kernel reads before it sees that its buffer is broken.</summary>
+    private const int IdleBytes = 1 << 16;
+
     private static readonly ConcurrentDictionary<int, Lazy<CudaRuntime>> _all = new();
     private readonly Lock _gate = new();
     private readonly CudaStream _stream;
@@ -26,6 +29,12 @@ internal sealed class CudaRuntime
         Kernels = KernelSet.Load(Context);
         _stream = CudaStream.Create(Context);
         Multiprocessors = Device.MultiprocessorCount;
+        using var broken = new DeviceMemory(this, IdleBytes);
+        FillNow(broken.Address, 0xFF, broken.Bytes);
+        var idle = new ExchangeArgs { State = broken.Address };
+        idle.Arenas[0] = broken.Address;
+        Kernels.WarmUp(_stream, idle);
+        _stream.Synchronize();
     }
 
     public CudaDevice Device { get; }

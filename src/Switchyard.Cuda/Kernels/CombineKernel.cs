@@ -21,6 +21,13 @@ internal sealed class CombineKernel
         _sumGroups = module.GetFunction(NameOf("sum_groups", element), SharedBytes);
     }
 
+    /// <summary>As <see cref="KernelSet.WarmUp"/>.</summary>
+    public void WarmUp(CudaStream stream, in ExchangeArgs idle)
+    {
+        Enqueue(stream, new CombineArgs { Exchange = idle, Plan = idle.State }, blocks: 1);
+        Enqueue(stream, new SumArgs { Exchange = idle, Plan = idle.State }, blocks: 1);
+    }
+
     public static string NameOf(string kernel, ElementType element) => element switch
     {
         ElementType.BFloat16 => $"{kernel}_bfloat16",

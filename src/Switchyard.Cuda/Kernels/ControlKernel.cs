@@ -19,6 +19,13 @@ internal sealed class ControlKernel
         _close = module.GetFunction(CloseName);
     }
 
+    /// <summary>As <see cref="KernelSet.WarmUp"/>.</summary>
+    public void WarmUp(CudaStream stream, in ExchangeArgs idle)
+    {
+        AwaitDone(stream, idle);
+        Close(stream, idle);
+    }
+
     /// <summary>Enqueues a wait until all readers of the last combine are done.</summary>
     public void AwaitDone(CudaStream stream, in ExchangeArgs exchange) => _awaitDone.Launch(_shape, stream, exchange);
 

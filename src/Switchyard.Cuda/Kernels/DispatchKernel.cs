@@ -37,6 +37,13 @@ internal sealed class DispatchKernel
     /// <summary>Blocks that so many tokens need at least.</summary>
     public static int LeastBlocks(int tokens) => Math.Max(1, (tokens + MaxTokensPerBlock - 1) / MaxTokensPerBlock);
 
+    /// <summary>As <see cref="KernelSet.WarmUp"/>.</summary>
+    public void WarmUp(CudaStream stream, in ExchangeArgs idle)
+    {
+        var args = new DispatchArgs { Exchange = idle, Plan = idle.State, FirstExpert = idle.State, RowBytes = DeviceRows.Alignment };
+        Enqueue(stream, ref args, blocks: 1);
+    }
+
     /// <summary>Enqueues one rank's part; fills in how its rows travel.</summary>
     public void Enqueue(CudaStream stream, ref DispatchArgs args, int blocks)
     {

@@ -57,6 +57,17 @@ internal sealed class KernelSet : IDisposable
 
     public static KernelSet Load(CudaContext context) => new(context);
 
+    /// <summary>
+    /// Launches each kernel of calls once, with nothing to do: what the driver takes for a kernel at its first launch, it takes only when no other
+    /// runs, and those may be waiting for this one.
+    /// </summary>
+    public void WarmUp(CudaStream stream, in ExchangeArgs idle)
+    {
+        Dispatch.WarmUp(stream, idle);
+        foreach (CombineKernel combine in _combines) combine.WarmUp(stream, idle);
+        Control.WarmUp(stream, idle);
+    }
+
     /// <summary>The PTX of a kernel, as embedded.</summary>
     public static string Source(string name)
     {

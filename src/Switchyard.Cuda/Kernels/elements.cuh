@@ -17,7 +17,12 @@ struct BFloat16 {
 
 struct Half {
     static constexpr u32 COUNT = 8;
-    DEVICE static float widen(u32 bits) { float f; asm("{\n .reg .b16 h;\n cvt.u16.u32 h, %1;\n cvt.f32.f16 %0, h;\n}" : "=f"(f) : "r"(bits)); return f; }
+    // The instruction makes every NaN the same; here it keeps its sign.
+    DEVICE static float widen(u32 bits) {
+        u32 f;
+        asm("{\n .reg .b16 h;\n cvt.u16.u32 h, %1;\n cvt.f32.f16 %0, h;\n}" : "=r"(f) : "r"(bits));
+        return __builtin_bit_cast(float, (f & 0x7fffffff) | (bits & 0x8000) << 16);
+    }
     DEVICE static void widen(uint4 v, float* f) {
         const u32 words[4] = { v.x, v.y, v.z, v.w };
         for (u32 i = 0; i < 4; i++) { f[2 * i] = widen(words[i] & 0xffff); f[2 * i + 1] = widen(words[i] >> 16); }
