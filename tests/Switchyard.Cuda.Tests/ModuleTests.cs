@@ -18,6 +18,7 @@ public sealed partial class ModuleTests
                 { CopyRowsKernel.Name, CopyRowsKernel.Name, Unsafe.SizeOf<CopyRowsArgs>() },
                 { FillRowsKernel.Name, FillRowsKernel.Name, Unsafe.SizeOf<FillRowsArgs>() },
                 { BarrierKernel.Name, BarrierKernel.Name, Unsafe.SizeOf<BarrierArgs>() },
+                { BarrierKernel.Name, BarrierKernel.StampName, Unsafe.SizeOf<StampArgs>() },
                 { DispatchKernel.Name, DispatchKernel.Name, Unsafe.SizeOf<DispatchArgs>() },
                 { ControlKernel.Module, ControlKernel.AwaitDoneName, Unsafe.SizeOf<ExchangeArgs>() },
                 { ControlKernel.Module, ControlKernel.CloseName, Unsafe.SizeOf<ExchangeArgs>() },

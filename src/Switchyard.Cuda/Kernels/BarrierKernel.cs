@@ -11,9 +11,12 @@ internal sealed class BarrierKernel
 {
     public const string Name = "barrier";
 
-    private readonly CudaFunction _function;
+    public const string StampName = "stamp";
 
-    internal BarrierKernel(CudaModule module) => _function = module.GetFunction(Name);
+    private readonly CudaFunction _function;
+    private readonly CudaFunction _stamp;
+
+    internal BarrierKernel(CudaModule module) => (_function, _stamp) = (module.GetFunction(Name), module.GetFunction(StampName));
 
     /// <summary>Blocks that one multiprocessor holds.</summary>
     public int BlocksPerMultiprocessor(int ranks) => _function.BlocksPerMultiprocessor(new LaunchShape(1, Threads(ranks)));
@@ -26,6 +29,9 @@ internal sealed class BarrierKernel
             throw new ArgumentException($"Rank {args.Rank} of {args.Ranks} is not one of 1 to {Limits.MaxRanks} ranks.", nameof(args));
         _function.Launch(new LaunchShape(blocks, Threads((int)args.Ranks), Overlap: overlap), stream, args);
     }
+
+    /// <summary>Enqueues a note of the time, in nanoseconds of the device's clock, in memory that the device reaches.</summary>
+    public void Stamp(CudaStream stream, nint time) => _stamp.Launch(new LaunchShape(1, 32), stream, new StampArgs { Time = time });
 
     private static int Threads(int ranks) => ranks + 31 & ~31;
 }
@@ -43,6 +49,9 @@ internal struct BarrierArgs
     /// <summary>The <see cref="BarrierRecord"/> that tells of a wait that failed, in pinned memory.</summary>
     public nint Record;
 
+    /// <summary>Where the time is noted when all barriers are behind, in memory that the device reaches; 0 for nowhere.</summary>
+    public nint Ended;
+
     /// <summary>How long a wait may take.</summary>
     public ulong TimeoutNs;
 
@@ -52,6 +61,13 @@ internal struct BarrierArgs
 
     /// <summary>Barriers in a row.</summary>
     public uint Rounds;
+}
+
+/// <summary>The parameter of stamp, as barrier.cu lays it out.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct StampArgs
+{
+    public nint Time;
 }
 
 /// <summary>A rank's words that its peers write: zeroed once, before any of them.</summary>

@@ -96,6 +96,8 @@ internal sealed class DispatchKernel
 [StructLayout(LayoutKind.Sequential)]
 internal struct DispatchMarks
 {
+    public const int Count = 8;
+
     public ulong Begun;
     public ulong Counted;
     public ulong Heard;

@@ -33,6 +33,7 @@ struct BarrierArgs {
     BarrierBoard* boards[MAX_RANKS]; // by rank, as this device addresses them
     BarrierState* state;
     BarrierRecord* record;
+    u64* ended; // null, or where the time is noted when all barriers are behind
     u64 timeout_ns;
     u32 rank;
     u32 ranks;
@@ -99,5 +100,12 @@ KERNEL(1024) barrier(const BarrierArgs a) {
         bool failed = thread_index() < a.ranks && !await(a, before + round, thread_index());
         if (any_of_block(failed)) return;
     }
+    if (a.ended && block_index() == 0 && thread_index() == 0) st_relaxed_sys(a.ended, globaltimer());
     griddepcontrol_launch_dependents();
+}
+
+// Notes the time at which a stream has come to it.
+struct StampArgs { u64* time; };
+KERNEL(32) stamp(const StampArgs a) {
+    if (thread_index() == 0) st_relaxed_sys(a.time, globaltimer());
 }

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
 using Switchyard.Cli.Bench.Work;
 using Switchyard.Cuda;
 using Switchyard.Cuda.Driver;
@@ -6,35 +8,38 @@ using Switchyard.Cuda.Kernels;
 
 namespace Switchyard.Cli.Bench.Gpu;
 
-/// <summary>Calls that a GPU carries out, on a stream of this rank: enqueued, with a fixed shape, and timed on the device.</summary>
+/// <summary>
+/// Calls that a GPU carries out, on a stream of this rank: enqueued, with a fixed shape, and timed by the device's clock, from when the ranks
+/// have met to a kernel behind the call. No events: between the meeting and the calls they would hold up one rank's launch after the other's.
+/// </summary>
 internal sealed class DeviceStage : Stage
 {
     private const long CopyBlockBytes = 2L << 30;
 
-    private readonly int _device;
-    private readonly int _rank;
     private readonly StartLine _line;
-    private readonly DeviceClock _clock;
     private readonly CudaRuntime _runtime;
     private readonly CudaStream _stream;
-    private readonly CudaEvent _start;
-    private readonly CudaEvent _end;
+    private readonly CudaEvent _copyStart;
+    private readonly CudaEvent _copyEnd;
     private readonly Meeting _meeting;
+    private readonly PinnedMemory _stamps;
+
+    /// <summary>Whether all ranks' times are of one device's clock. Elsewhere each rank's begin at 0 when it has met the others.</summary>
+    private readonly bool _isComparable;
     private readonly List<Interval> _copies = [];
     private readonly CopyBlock[] _copyBlocks;
 
-    private DeviceStage(CudaBackend backend, CudaRuntime runtime, Meeting meeting, int rank, bool copies, StartLine line, DeviceClock clock)
+    private DeviceStage(CudaBackend backend, CudaRuntime runtime, Meeting meeting, PinnedMemory stamps, bool isComparable, bool copies, StartLine line)
     {
         Backend = backend;
         _runtime = runtime;
-        _device = runtime.Device.Ordinal;
         _meeting = meeting;
-        _rank = rank;
+        _stamps = stamps;
+        _isComparable = isComparable;
         _line = line;
-        _clock = clock;
         _stream = CudaStream.Create(runtime.Context);
-        _start = CudaEvent.Create(runtime.Context, timing: true);
-        _end = CudaEvent.Create(runtime.Context, timing: true);
+        _copyStart = CudaEvent.Create(runtime.Context, timing: true);
+        _copyEnd = CudaEvent.Create(runtime.Context, timing: true);
         _copyBlocks = copies ? [new CopyBlock(_stream, CopyBlockBytes, seed: 1), new CopyBlock(_stream, CopyBlockBytes, seed: 2)] : [];
     }
 
@@ -53,15 +58,16 @@ internal sealed class DeviceStage : Stage
     public override long CopyBytes => _copyBlocks.Length == 0 ? 0 : CopyBlockBytes;
 
     /// <summary>Collective.</summary>
-    public static DeviceStage Create(Shape shape, ExpertGroup group, StartLine line, DeviceClock clock)
+    public static DeviceStage Create(Shape shape, ExpertGroup group, StartLine line)
     {
         int device = shape.DeviceOf(group.Rank);
         var backend = CudaBackend.For(device);
         var runtime = CudaRuntime.Of(device);
         bool takesTurns = shape.Processes && shape.RanksPerDevice > 1;
-        Meeting meeting = Meeting.CreateAsync(group, runtime, backend.ScaleUp, takesTurns).GetAwaiter().GetResult();
+        PinnedMemory stamps = PinnedMemory.Allocate(runtime.Context, 2 * sizeof(long));
+        Meeting meeting = Meeting.CreateAsync(group, runtime, backend.ScaleUp, takesTurns, stamps.DeviceAddress).GetAwaiter().GetResult();
         bool copies = group.Rank < shape.Devices!.Count;
-        return new DeviceStage(backend, runtime, meeting, group.Rank, copies, line, clock);
+        return new DeviceStage(backend, runtime, meeting, stamps, shape.UsedDevices.Count == 1, copies, line);
     }
 
     public override IRows Place(NativeRows rows)
@@ -73,26 +79,40 @@ internal sealed class DeviceStage : Stage
     public override Interval Time(Action call)
     {
         _line.Wait();
-        _clock.Begin(_rank, _stream);
         _meeting.Enqueue(_stream);
-        _start.Record(_stream);
         call();
-        _end.Record(_stream);
+        _runtime.Kernels.Barrier.Stamp(_stream, _stamps.DeviceAddress + sizeof(long));
         Finish();
         _meeting.RequireAllCame();
-        return _clock.Between(_start, _end);
+        long origin = Origin, end = Marshal.ReadInt64(_stamps.Handle, sizeof(long));
+        return new Interval(Ticks(Met - origin), Ticks(end - origin));
+    }
+
+    public override unsafe long[] TimeParts(ExpertBuffer buffer, Action dispatch)
+    {
+        int blocks = _runtime.Multiprocessors;
+        using var memory = PinnedMemory.Allocate(_runtime.Context, blocks * sizeof(DispatchMarks));
+        new Span<byte>((void*)memory.Handle, blocks * sizeof(DispatchMarks)).Clear();
+        var engine = (CudaEngine)buffer.Engine;
+        engine.Marks = memory.DeviceAddress;
+        _ = Time(dispatch);
+        engine.Marks = 0;
+        var marks = new ReadOnlySpan<ulong>((void*)memory.Handle, blocks * DispatchMarks.Count);
+        long[] times = [Met, .. new long[DispatchMarks.Count]];
+        for (int i = 0; i < marks.Length; i++) times[1 + (i % DispatchMarks.Count)] = Math.Max(times[1 + (i % DispatchMarks.Count)], (long)marks[i]);
+        long origin = Origin;
+        return Array.ConvertAll(times, time => Ticks(time - origin));
     }
 
     public override void SampleCopy()
     {
         _line.Wait();
         if (_copyBlocks is not [var source, var target]) return;
-        _clock.Begin(_rank, _stream);
-        _start.Record(_stream);
+        _copyStart.Record(_stream);
         _stream.Copy(target.Address, source.Address, CopyBlockBytes);
-        _end.Record(_stream);
+        _copyEnd.Record(_stream);
         Finish();
-        _copies.Add(_clock.Between(_start, _end));
+        _copies.Add(new Interval(0, Ticks((long)_copyEnd.Since(_copyStart).TotalNanoseconds)));
     }
 
     public override void Finish() => _stream.Synchronize();
@@ -114,7 +134,7 @@ internal sealed class DeviceStage : Stage
             RowCount = numbers[0],
             Rows = rows.View,
             Scales = scales is null ? default : scales.View,
-            Sources = System.Runtime.InteropServices.MemoryMarshal.Cast<int, RowSource>(sources.View.AsSpan<int>()),
+            Sources = MemoryMarshal.Cast<int, RowSource>(sources.View.AsSpan<int>()),
             TopkIndices = indices.View.AsSpan<int>(),
             TopkWeights = weights.View.AsSpan<float>(),
             TokensPerExpert = numbers.Slice(1, experts),
@@ -137,10 +157,18 @@ internal sealed class DeviceStage : Stage
     {
         foreach (CopyBlock block in _copyBlocks) block.Dispose();
         _meeting.Dispose();
-        _start.Dispose();
-        _end.Dispose();
+        _copyStart.Dispose();
+        _copyEnd.Dispose();
+        _stamps.Dispose();
         _stream.Dispose();
     }
+
+    /// <summary>When the ranks last met, in nanoseconds of the device's clock.</summary>
+    private long Met => Marshal.ReadInt64(_stamps.Handle);
+
+    private long Origin => _isComparable ? 0 : Met;
+
+    private static long Ticks(long nanoseconds) => (long)(nanoseconds * (Stopwatch.Frequency / 1e9));
 
     private NativeRows Fetch(TensorView view)
     {

@@ -25,7 +25,7 @@ internal sealed class Meeting : IDisposable
     private readonly PinnedMemory _record;
     private readonly BarrierArgs _args;
 
-    private unsafe Meeting(CudaRuntime runtime, ArenaMemory[] boards, int rank, int rounds)
+    private unsafe Meeting(CudaRuntime runtime, ArenaMemory[] boards, int rank, int rounds, nint ended)
     {
         _runtime = runtime;
         _boards = boards;
@@ -34,6 +34,7 @@ internal sealed class Meeting : IDisposable
         {
             State = boards[rank].Address + StateOffset,
             Record = _record.DeviceAddress,
+            Ended = ended,
             TimeoutNs = (ulong)_patience.TotalNanoseconds,
             Rank = (uint)rank,
             Ranks = (uint)boards.Length,
@@ -49,7 +50,8 @@ internal sealed class Meeting : IDisposable
     /// <param name="takesTurns">
     /// Whether processes share a device: it serves one at a time, and a barrier takes as many of their turns as there are.
     /// </param>
-    public static async Task<Meeting> CreateAsync(ExpertGroup group, CudaRuntime runtime, IScaleUpTransport transport, bool takesTurns)
+    /// <param name="ended">Where the device notes the time at which a meeting has ended.</param>
+    public static async Task<Meeting> CreateAsync(ExpertGroup group, CudaRuntime runtime, IScaleUpTransport transport, bool takesTurns, nint ended)
     {
         ArenaMemory mine = transport.Allocate(Bytes);
         using var export = ArenaExport.Of(mine);
@@ -58,7 +60,7 @@ internal sealed class Meeting : IDisposable
         foreach (Gathered each in all) each.Arena!.Dispose();
         await group.BarrierAsync();
         mine.Release();
-        return new Meeting(runtime, boards, group.Rank, takesTurns ? 1 : Rounds);
+        return new Meeting(runtime, boards, group.Rank, takesTurns ? 1 : Rounds, ended);
     }
 
     public void Enqueue(CudaStream stream) => _runtime.Kernels.Barrier.Enqueue(stream, _args, blocks: 1);

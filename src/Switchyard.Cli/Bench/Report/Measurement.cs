@@ -67,6 +67,9 @@ internal sealed record Measurement
     /// <inheritdoc cref="HostDispatchUs"/>
     public Percentiles? HostCombineUs { get; init; }
 
+    /// <summary>Where a dispatch's time goes; null on the CPU.</summary>
+    public DispatchParts? DispatchPartsUs { get; init; }
+
     /// <summary>Those of <see cref="Rows"/> that went to another device; null with one.</summary>
     public long? CrossedRows { get; init; }
 
@@ -147,6 +150,7 @@ internal sealed record Measurement
         {
             HostDispatchUs = Percentiles.Of(ranks.SelectMany(rank => rank.HostDispatch)),
             HostCombineUs = Percentiles.Of(ranks.SelectMany(rank => rank.HostCombine)),
+            DispatchPartsUs = DispatchParts.Of(ranks),
         };
         int devices = shape.UsedDevices.Count;
         if (devices == 1) return with;

@@ -25,8 +25,8 @@ internal sealed record Job(Shape Shape, int Repetitions, int Warmup)
 }
 
 /// <summary>
-/// When something began and ended, in ticks of <see cref="System.Diagnostics.Stopwatch"/>. The host's clock is the same in all processes; what
-/// is said of devices, <see cref="Gpu.DeviceClock"/> tells.
+/// When something began and ended, in ticks of <see cref="System.Diagnostics.Stopwatch"/>. The host's clock is the same in all processes, a
+/// device's for all that runs on it; where ranks are on several devices, each rank's times are told from its own start.
 /// </summary>
 internal readonly record struct Interval(long Start, long End)
 {
@@ -57,6 +57,9 @@ internal sealed record RankResult
     /// <inheritdoc cref="HostDispatch"/>
     public long[] HostCombine { get; init; } = [];
 
+    /// <summary>By the turn, when the parts of a dispatch ended (<see cref="Stage.TimeParts"/>); none where they cannot be told apart.</summary>
+    public long[][] Parts { get; init; } = [];
+
     /// <summary>On what it ran.</summary>
     public required string Device { get; init; }
 
@@ -71,7 +74,8 @@ internal sealed record RankResult
         IsWhole(Dispatch, job.Repetitions) && IsWhole(Combine, job.Repetitions)
         && Copies?.Length == job.CopyKinds(rank) && Array.TrueForAll(Copies, copies => IsWhole(copies, job.Copies)) && CopyBytes > 0 == Copies.Length > 0
         && AllocatedBytes >= 0 && IsEach(HostDispatch) && IsEach(HostCombine) && HostDispatch.Length > 0 == job.Shape.Devices is not null
-        && HostCombine.Length == HostDispatch.Length && Device is not null && Driver is not null;
+        && HostCombine.Length == HostDispatch.Length
+        && Parts?.Length == (job.Shape.Devices is null ? 0 : DispatchParts.Turns) && Array.TrueForAll(Parts, DispatchParts.IsWhole) && Device is not null && Driver is not null;
 
     private static bool IsEach(long[]? ticks) => ticks is not null && Array.TrueForAll(ticks, each => each > 0);
 

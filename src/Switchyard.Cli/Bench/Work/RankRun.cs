@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Switchyard.Cli.Bench.Gpu;
+using Switchyard.Cli.Bench.Report;
 
 namespace Switchyard.Cli.Bench.Work;
 
@@ -55,12 +56,11 @@ internal sealed class RankRun : IDisposable
     /// <param name="job">The job.</param>
     /// <param name="group">The group.</param>
     /// <param name="startLine">The file of the ranks' <see cref="StartLine"/>.</param>
-    /// <param name="clock">This process's, where the ranks are on devices.</param>
-    public static RankResult Run(Job job, ExpertGroup group, string startLine, DeviceClock? clock)
+    public static RankResult Run(Job job, ExpertGroup group, string startLine)
     {
         var workload = new Workload(job.Shape);
         using var line = new StartLine(startLine, group.Size, group.Rank);
-        using Stage stage = clock is null ? new HostStage(job.Shape, line) : DeviceStage.Create(job.Shape, group, line, clock);
+        using Stage stage = job.Shape.Devices is null ? new HostStage(job.Shape, line) : DeviceStage.Create(job.Shape, group, line);
         using ExpertBuffer buffer = ExpertBuffer.CreateAsync(group, OptionsFor(workload, stage)).GetAwaiter().GetResult();
         using var run = new RankRun(job, workload, buffer, line, stage);
         return run.Measure();
@@ -123,6 +123,7 @@ internal sealed class RankRun : IDisposable
             allocated += GC.GetAllocatedBytesForCurrentThread() - before;
         }
         HostCosts? host = _stage.Enqueues ? MeasureHost() : null;
+        long[][] parts = _stage.Enqueues ? MeasureParts() : [];
         // Only here, because poison leaves the caches full of lines that the next phase would have to write back.
         Step(out _, out _, poisons: true);
         // The checks allocate, so this one's allocations are not counted.
@@ -136,6 +137,7 @@ internal sealed class RankRun : IDisposable
             AllocatedBytes = allocated,
             HostDispatch = host?.Dispatch ?? [],
             HostCombine = host?.Combine ?? [],
+            Parts = parts,
             Device = _stage.Name,
             Driver = _stage.Driver,
             Difference = _difference,
@@ -164,6 +166,21 @@ internal sealed class RankRun : IDisposable
         _stage.Finish();
         _line.Wait();
         return costs;
+    }
+
+    /// <summary>In turns of their own: to note the time takes some.</summary>
+    private long[][] MeasureParts()
+    {
+        long[][] parts = new long[DispatchParts.Turns][];
+        for (int turn = 0; turn < parts.Length; turn++)
+        {
+            parts[turn] = _stage.TimeParts(_buffer, _dispatchCall);
+            _ = Results;
+            _ = _stage.Time(_combineCall);
+            _line.Wait();
+            Release();
+        }
+        return parts;
     }
 
     private void MeasureHost(HostCosts costs)

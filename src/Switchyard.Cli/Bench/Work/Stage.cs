@@ -29,6 +29,16 @@ internal abstract class Stage : IDisposable
     /// <summary>Makes a call when all ranks have come, and returns when its work is done.</summary>
     public abstract Interval Time(Action call);
 
+    /// <summary>
+    /// As <see cref="Time"/>, for a dispatch of <paramref name="buffer"/>: when the ranks met and when each part of the call ended, in the order of
+    /// <see cref="Report.DispatchParts"/>; nothing where no parts can be told apart.
+    /// </summary>
+    public virtual long[] TimeParts(ExpertBuffer buffer, Action dispatch)
+    {
+        _ = Time(dispatch);
+        return [];
+    }
+
     /// <summary>Copies when all ranks have come.</summary>
     public abstract void SampleCopy();
 

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using Switchyard.Cli.Bench.Gpu;
 
 namespace Switchyard.Cli.Bench.Work;
 
@@ -24,19 +23,18 @@ internal static class WorkCommand
         ExpertGroup[] ranks = job.Shape.Processes
             ? [await ExpertGroup.JoinAsync(ExpertGroupOptions.FromEnvironment())]
             : ExpertGroup.CreateLocal(job.Shape.Ranks);
-        using DeviceClock? clock = job.Shape.Devices is null ? null : new DeviceClock(job.Shape);
-        Thread[] threads = [.. ranks.Select(group => new Thread(() => RunRank(job, group, folder, clock)) { Name = $"rank {group.Rank}" })];
+        Thread[] threads = [.. ranks.Select(group => new Thread(() => RunRank(job, group, folder)) { Name = $"rank {group.Rank}" })];
         Array.ForEach(threads, thread => thread.Start());
         Array.ForEach(threads, thread => thread.Join());
         return 0;
     }
 
-    private static void RunRank(Job job, ExpertGroup group, JobFolder folder, DeviceClock? clock)
+    private static void RunRank(Job job, ExpertGroup group, JobFolder folder)
     {
         using ExpertGroup member = group;
         try
         {
-            folder.Write(group.Rank, RankRun.Run(job, group, folder.StartLine, clock));
+            folder.Write(group.Rank, RankRun.Run(job, group, folder.StartLine));
         }
 #pragma warning disable CA1031 // Whatever it was, the other ranks wait for this one.
         catch (Exception failure)
