@@ -47,7 +47,13 @@ public sealed class BenchTests : IDisposable
     {
         string file = Path.Combine(_folder.FullName, "results.json");
         string[] command = ["bench", "--backend", "cuda", "--json", file, .. options];
-        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli"), command) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli"), command) 
+        {
+            // The host takes a program for another kind of it where it is started from its own folder.
+            WorkingDirectory = _folder.FullName,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         using Process tool = Process.Start(start)!;
         Task<string> output = tool.StandardOutput.ReadToEndAsync(), errors = tool.StandardError.ReadToEndAsync();
         using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(5));
