@@ -47,7 +47,7 @@ public sealed class BenchTests : IDisposable
     {
         string file = Path.Combine(_folder.FullName, "results.json");
         string[] command = ["bench", "--backend", "cuda", "--json", file, .. options];
-        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli"), command) 
+        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "Switchyard.Cli"), command)
         {
             // The host takes a program for another kind of it where it is started from its own folder.
             WorkingDirectory = _folder.FullName,

@@ -32,26 +32,36 @@ struct Choices {
     i32* kept; // every THREADS-th
     u32 begin;
 
-    DEVICE void read(u32 token, bool is_one) {
+    // Returns the first one that is no expert, or one twice; top-k where there is none.
+    DEVICE u32 read(u32 token, bool is_one) {
         begin = token * a.x.top_k;
+        u32 wrong = a.x.top_k;
         i32 some[KEPT_CHOICES];
 #pragma unroll
         for (u32 i = 0; i < KEPT_CHOICES; i++) some[i] = is_one && i < a.x.top_k ? choice_at(a, begin + i) : -1;
 #pragma unroll
-        for (u32 i = 0; i < KEPT_CHOICES; i++) kept[i * THREADS] = some[i];
+        for (u32 i = KEPT_CHOICES; i-- > 0;) {
+            bool bad = some[i] == NO_SUCH_EXPERT;
+            for (u32 earlier = 0; earlier < i; earlier++) bad |= some[i] == some[earlier] && some[i] >= 0;
+            if (bad) wrong = i;
+            kept[i * THREADS] = some[i];
+        }
+        ROLLED for (u32 i = KEPT_CHOICES; i < a.x.top_k && is_one && i < wrong; i++) {
+            i32 expert = choice_at(a, begin + i);
+            bool bad = expert == NO_SUCH_EXPERT;
+            ROLLED for (u32 earlier = 0; earlier < i && expert >= 0; earlier++) bad |= (*this)[earlier] == expert;
+            if (bad) wrong = i;
+        }
+        return wrong;
     }
     DEVICE i32 operator[](u32 i) const { return i < KEPT_CHOICES ? kept[i * THREADS] : choice_at(a, begin + i); }
 };
 
-// Looks at a token's choices: the ranks that it has rows on, a bit each; the first choice that is no expert or one twice; and counts them, where they
-// are told apart by nothing else.
-DEVICE u64 look_at(const DispatchArgs& a, const Scratch& s, const Choices& choices, u32& wrong) {
+// The ranks that a token has rows on, a bit each; counts its choices, where they are told apart by nothing else.
+DEVICE u64 ranks_of(const DispatchArgs& a, const Scratch& s, const Choices& choices) {
     u64 ranks = 0;
     ROLLED for (u32 i = 0; i < a.x.top_k; i++) {
         i32 expert = choices[i];
-        bool bad = expert == NO_SUCH_EXPERT;
-        ROLLED for (u32 earlier = 0; earlier < i; earlier++) bad |= expert >= 0 && choices[earlier] == expert;
-        if (bad && choices.begin + i < wrong) wrong = choices.begin + i;
         if (expert < 0) continue;
         ranks |= 1ull << (s.places[expert] >> 16);
         if (!is_expert_major(a)) add_shared(shared_address(s.all + expert), 1);
@@ -62,52 +72,67 @@ DEVICE u64 look_at(const DispatchArgs& a, const Scratch& s, const Choices& choic
 // Where a token's ranks are kept until its entries are written there.
 DEVICE u64* ranks_at(const DispatchArgs& a, u32 token) { return (u64*)(a.summed + (u64)token * a.x.top_k); }
 
-// By a warp, a token a lane; lane r counts the rows to ranks r and r + 32.
-struct RankCounts {
+// By a warp, a number for each rank: lane r has those of ranks r and r + 32.
+struct OfRanks {
     u32 low, high;
-    DEVICE void add(u32 rank, u32 lanes) {
-        u32 more = lane_index() == rank % WARP ? (u32)__builtin_popcount(lanes) : 0;
-        if (rank < WARP) low += more;
-        else high += more;
-    }
+    DEVICE u32 of(u32 rank) const { u32 a = from_lane(low, rank % WARP), b = from_lane(high, rank % WARP); return rank < WARP ? a : b; }
 };
+
+// By a warp, a token a lane: which lanes' tokens have rows on each rank.
+DEVICE OfRanks lanes_of(const Exchange& x, u64 ranks) {
+    OfRanks lanes = {};
+    ROLLED for (u32 rank = 0; rank < x.ranks; rank++) {
+        u32 there = ballot((ranks >> rank & 1) != 0);
+        if (lane_index() == rank) lanes.low = there;
+        if (lane_index() + WARP == rank) lanes.high = there;
+    }
+    return lanes;
+}
 
 // Counts a warp's tokens by the ranks that they have rows on. Returns the ranks of the first ones; those of the others are kept.
 DEVICE u64 count_ranks(const DispatchArgs& a, const Scratch& s, Chunk tokens, u32& wrong) {
     u64 of_first = 0;
-    RankCounts counts = {};
+    u32 low = 0, high = 0;
     Choices choices { a, s.choices + thread_index(), 0 };
     ROLLED for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
-        u32 token = first + lane_index();
-        choices.read(token, token < tokens.end);
-        u64 ranks = token < tokens.end ? look_at(a, s, choices, wrong) : 0;
-        ROLLED for (u32 rank = 0; rank < a.x.ranks; rank++) counts.add(rank, ballot((ranks >> rank & 1) != 0));
+        u32 token = first + lane_index(), bad = choices.read(token, token < tokens.end);
+        if (bad < a.x.top_k && choices.begin + bad < wrong) wrong = choices.begin + bad;
+        u64 ranks = token < tokens.end ? ranks_of(a, s, choices) : 0;
+        OfRanks lanes = lanes_of(a.x, ranks);
+        low += (u32)__builtin_popcount(lanes.low);
+        high += (u32)__builtin_popcount(lanes.high);
         if (first == tokens.begin) of_first = ranks;
         else if (token < tokens.end) *ranks_at(a, token) = ranks;
     }
     u32* mine = s.of_ranks + warp_index() * MAX_RANKS;
-    mine[lane_index()] = counts.low;
-    mine[lane_index() + WARP] = counts.high;
+    mine[lane_index()] = low;
+    mine[lane_index() + WARP] = high;
     return of_first;
 }
 
-// Writes the entries of a warp's tokens: their ordinals among the rows to each rank.
+// Writes the entries of a warp's tokens, in order of ranks: their ordinals among the rows to each. As many tokens at a time as have lanes for all their places.
 DEVICE void place_by_rank(const DispatchArgs& a, const Scratch& s, const i32* base, Chunk tokens, u64 of_first) {
-    u32 lane = lane_index(), lower = lower_lanes(), k = a.x.top_k;
+    u32 lane = lane_index(), k = a.x.top_k, lanes = a.lanes_a_token;
     const u32* begun = s.of_ranks + warp_index() * MAX_RANKS;
-    RankCounts counts = { lane < a.x.ranks ? begun[lane] + base[lane] : 0, lane + WARP < a.x.ranks ? begun[lane + WARP] + base[lane + WARP] : 0 };
+    OfRanks before = { lane < a.x.ranks ? begun[lane] + base[lane] : 0, lane + WARP < a.x.ranks ? begun[lane + WARP] + base[lane + WARP] : 0 };
     u64 ranks = of_first;
     ROLLED for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
-        u32 token = first + lane;
-        u64 next = token + WARP < tokens.end ? *ranks_at(a, token + WARP) : 0;
-        Entry *entry = a.summed + (u64)token * k, *end = entry + (token < tokens.end ? k : 0);
-        ROLLED for (u32 rank = 0; rank < a.x.ranks; rank++) {
-            bool is_there = (ranks >> rank & 1) != 0;
-            u32 lanes = ballot(is_there), before = from_lane(rank < WARP ? counts.low : counts.high, rank % WARP);
-            if (is_there) *entry++ = { (i32)rank, (i32)(before + (u32)__builtin_popcount(lanes & lower)) };
-            counts.add(rank, lanes);
+        u32 count = tokens.end - first < WARP ? tokens.end - first : WARP;
+        u64 next = first + WARP + lane < tokens.end ? *ranks_at(a, first + WARP + lane) : 0;
+        OfRanks there = lanes_of(a.x, ranks);
+        ROLLED for (u32 some = 0; some < count; some += WARP / lanes) {
+            u32 token = some + lane / lanes;
+            u64 left = from_lane(ranks, token % WARP);
+            ROLLED for (u32 i = 0; i < lane % lanes; i++) left &= left - 1;
+            ROLLED for (u32 round = 0; round < k; round += lanes) {
+                u32 place = round + lane % lanes, rank = left != 0 ? (u32)__builtin_ctzll(left) : 0;
+                u32 row = before.of(rank) + (u32)__builtin_popcount(there.of(rank) & ((1u << token % WARP) - 1));
+                if (token < count && place < k) a.summed[(u64)(first + token) * k + place] = left != 0 ? Entry { (i32)rank, (i32)row } : Entry { -1, 0 };
+                ROLLED for (u32 i = 0; i < lanes && k > lanes; i++) left &= left - 1;
+            }
         }
-        ROLLED while (entry < end) *entry++ = { -1, 0 };
+        before.low += (u32)__builtin_popcount(there.low);
+        before.high += (u32)__builtin_popcount(there.high);
         ranks = next;
     }
 }

@@ -51,6 +51,7 @@ DEVICE u32 ballot(bool mine) { return __nvvm_vote_ballot_sync(ALL_LANES, mine); 
 DEVICE u32 match_any(u32 value) { u32 lanes; asm volatile("match.any.sync.b32 %0, %1, 0xffffffff;" : "=r"(lanes) : "r"(value)); return lanes; }
 DEVICE u32 lower_lanes() { u32 lanes; asm("mov.u32 %0, %%lanemask_lt;" : "=r"(lanes)); return lanes; }
 DEVICE u32 from_lane(u32 value, u32 lane) { return (u32)__nvvm_shfl_sync_idx_i32(ALL_LANES, (i32)value, (i32)lane, 31); }
+DEVICE u64 from_lane(u64 value, u32 lane) { return (u64)from_lane((u32)(value >> 32), lane) << 32 | from_lane((u32)value, lane); }
 DEVICE float from_lane(float value, u32 lane) { return __builtin_bit_cast(float, from_lane(__builtin_bit_cast(u32, value), lane)); }
 // What a lane below has; undefined in the lowest ones.
 DEVICE u32 from_lower_lane(u32 value, u32 distance) { return (u32)__nvvm_shfl_sync_up_i32(ALL_LANES, (i32)value, (i32)distance, 0); }
