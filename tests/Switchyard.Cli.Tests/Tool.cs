@@ -9,7 +9,8 @@ namespace Switchyard.Cli.Tests;
 /// <summary>The built tool as a real process. Disposing kills it, by its id, if it still runs; its ranks then end with it.</summary>
 internal sealed class Tool : IAsyncDisposable
 {
-    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(20);
+    /// <summary>Also for a bench of many shapes, each in processes of its own, on cores that others use too.</summary>
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(60);
 
     private readonly Process _process;
     private readonly Transcript _output;
