@@ -5,6 +5,7 @@ using Switchyard.Cuda.Tests.Interop;
 
 namespace Switchyard.Cuda.Tests;
 
+[Trait("Suite", PressureTests.Reduced)]
 public sealed class BarrierTests
 {
     private const int Ranks = 8;

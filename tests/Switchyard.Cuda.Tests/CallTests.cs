@@ -5,6 +5,7 @@ using Switchyard.Cuda.Tests.Interop;
 namespace Switchyard.Cuda.Tests;
 
 /// <summary>Calls as a device's user makes them: on streams, beside other work, in graphs; and what is refused.</summary>
+[Trait("Suite", PressureTests.Reduced)]
 public sealed class CallTests
 {
     [Theory]

@@ -15,19 +15,24 @@ internal sealed class RankProcess : IDisposable
 
     private RankProcess(Process process) => (_process, _output, _error) = (process, process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
 
-    public static RankProcess[] StartAll(string scenario, int ranks, int seed, string directory) =>
-        [.. Enumerable.Range(0, ranks).Select(rank => Start(scenario, rank, ranks, seed, directory))];
+    /// <param name="scenario">Its name.</param>
+    /// <param name="ranks">Processes.</param>
+    /// <param name="devices">Those that they are placed on in turn.</param>
+    /// <param name="seed">Of the scenario.</param>
+    /// <param name="directory">Where they meet.</param>
+    public static RankProcess[] StartAll(string scenario, int ranks, int devices, int seed, string directory) =>
+        [.. Enumerable.Range(0, ranks).Select(rank => Start(scenario, rank, ranks, rank % devices, seed, directory))];
 
-    public static RankProcess[] StartStepping(int ranks, string directory) => StartAll(UntilLost, ranks, 1, directory);
+    public static RankProcess[] StartStepping(int ranks, int devices, string directory) => StartAll(UntilLost, ranks, devices, 1, directory);
 
     /// <summary>The process's part.</summary>
-    public static async Task<int> RunAsync(string scenario, int seed)
+    public static async Task<int> RunAsync(string scenario, int ordinal, int seed)
     {
         try
         {
             using ExpertGroup group = await ExpertGroup.JoinAsync(ExpertGroupOptions.FromEnvironment());
-            using var device = new CudaAccess(0);
-            var rank = new RankContext(group, CudaBackend.For(0), seed, device);
+            using var device = new CudaAccess(ordinal);
+            var rank = new RankContext(group, CudaBackend.For(ordinal), seed, device);
             if (scenario == UntilLost) await StepUntilLostAsync(rank);
             else await Scenario.All[scenario].RunAsync(rank);
             return 0;
@@ -59,9 +64,9 @@ internal sealed class RankProcess : IDisposable
         _process.Dispose();
     }
 
-    private static RankProcess Start(string scenario, int rank, int ranks, int seed, string directory)
+    private static RankProcess Start(string scenario, int rank, int ranks, int device, int seed, string directory)
     {
-        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "Switchyard.Cuda.Tests"), [Mode, scenario, seed.ToString(CultureInfo.InvariantCulture)])
+        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "Switchyard.Cuda.Tests"), [Mode, scenario, device.ToString(CultureInfo.InvariantCulture), seed.ToString(CultureInfo.InvariantCulture)])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

@@ -4,6 +4,7 @@ using Switchyard.Cuda.Kernels;
 namespace Switchyard.Cuda.Tests;
 
 /// <summary>copy_rows and fill_rows, in odd shapes: every row is there, and nothing beside the rows is touched.</summary>
+[Trait("Suite", PressureTests.Reduced)]
 public sealed class RowKernelTests
 {
     [Theory]
