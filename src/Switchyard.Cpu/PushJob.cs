@@ -20,12 +20,15 @@ internal sealed unsafe class PushJob(PeerArenas arenas, VectorWidth width) : ICr
     {
         PushCall call = Call;
         RowEntries sent = call.Plan.Sent;
+        RowFormat format = call.Agreement.Regions[arenas.Rank].Shape.Format;
         int entry = sent.FirstOf(first);
         for (int token = first; token < end; token++)
         {
             FaultPoints.Pass(FaultPoint.PushToken);
             int firstEntry = entry;
-            for (; entry < sent.End[token]; entry++) WriteRow(call, token, sent.Rank[entry], sent.Row[entry]);
+            entry = sent.End[token];
+            WriteRows(call, format, token, firstEntry, entry);
+            if (format.ScaleBytes > 0) WriteScales(call, token, firstEntry, entry);
             if (call.TopkIndices == null) continue;
             _metadata.Write(call, token, firstEntry);
             if (call.Plan.IsPreReduced) _metadata.WriteGroups(call, token, firstEntry);
@@ -33,15 +36,34 @@ internal sealed unsafe class PushJob(PeerArenas arenas, VectorWidth width) : ICr
         if (Streams) RowCopy.Fence();
     }
 
-    private void WriteRow(in PushCall call, int token, int destination, int row)
+    private void WriteRows(in PushCall call, RowFormat format, int token, int entry, int end)
     {
-        ref readonly RegionLayout region = ref call.Agreement.Regions[destination];
-        RowFormat format = region.Shape.Format;
-        byte* memory = arenas.Base(destination) + call.Agreement.RegionOffsets[destination];
-        byte* rows = memory + ((long)row * format.RowBytes);
-        if (Streams) RowCopy.Streaming(call.Rows[token], rows, format.RowBytes, width);
-        else RowCopy.Plain(call.Rows[token], rows, format.RowBytes);
-        if (format.ScaleBytes > 0) WriteScales(call.Scales[token], memory + region.ScalesOffset, row, region);
+        byte* source = call.Rows[token];
+        int rowBytes = format.RowBytes;
+        for (; entry < end; entry++)
+        {
+            byte* row = RowOf(call, entry, rowBytes);
+            if (!Streams) RowCopy.Plain(source, row, rowBytes);
+            else if (entry + 1 < end) RowCopy.StreamingTwice(source, row, RowOf(call, ++entry, rowBytes), rowBytes, width);
+            else RowCopy.Streaming(source, row, rowBytes, width);
+        }
+    }
+
+    private void WriteScales(in PushCall call, int token, int entry, int end)
+    {
+        for (; entry < end; entry++)
+        {
+            int destination = call.Plan.Sent.Rank[entry];
+            ref readonly RegionLayout region = ref call.Agreement.Regions[destination];
+            byte* scales = arenas.Base(destination) + call.Agreement.RegionOffsets[destination] + region.ScalesOffset;
+            WriteScales(call.Scales[token], scales, call.Plan.Sent.Row[entry], region);
+        }
+    }
+
+    private byte* RowOf(in PushCall call, int entry, int rowBytes)
+    {
+        int destination = call.Plan.Sent.Rank[entry];
+        return arenas.Base(destination) + call.Agreement.RegionOffsets[destination] + ((long)call.Plan.Sent.Row[entry] * rowBytes);
     }
 
     private static void WriteScales(byte* source, byte* scales, int row, in RegionLayout region)
