@@ -45,7 +45,8 @@ internal sealed unsafe class BlockReducer<TLanes, TBlock, T> : RowReducer
 
     private static void ReduceBlocks(byte** rows, float* weights, int count, byte* output, int from, int to, bool streams)
     {
-        if (weights == null) ReduceBlocks<Unweighted>(rows, weights, count, output, from, to, streams);
+        if (weights == null && count == 2) ReduceTwo(rows[0], rows[1], output, from, to, streams);
+        else if (weights == null) ReduceBlocks<Unweighted>(rows, weights, count, output, from, to, streams);
         else ReduceBlocks<Weighted>(rows, weights, count, output, from, to, streams);
     }
 
@@ -75,6 +76,20 @@ internal sealed unsafe class BlockReducer<TLanes, TBlock, T> : RowReducer
                 (a, b, c, d) = (a + e, b + f, c + g, d + h);
             }
             TBlock.Store(output + at, a, b, c, d, streams);
+        }
+    }
+
+    /// <summary>Two rows without weights, as most tokens have where there are few ranks, with no loop within the loop.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void ReduceTwo(byte* first, byte* second, byte* output, int from, int to, bool streams)
+    {
+        for (nint at = (nint)from * sizeof(T), end = (nint)to * sizeof(T); at < end; at += BlockBytes)
+        {
+            TBlock.Load(first + at, out TLanes a, out TLanes b, out TLanes c, out TLanes d);
+            Prefetch(first + at);
+            TBlock.Load(second + at, out TLanes e, out TLanes f, out TLanes g, out TLanes h);
+            Prefetch(second + at);
+            TBlock.Store(output + at, a + e, b + f, c + g, d + h, streams);
         }
     }
 

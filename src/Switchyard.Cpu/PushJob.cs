@@ -22,14 +22,17 @@ internal sealed unsafe class PushJob(PeerArenas arenas, VectorWidth width) : ICr
     {
         PushCall call = Call;
         RowEntries sent = call.Plan.Sent;
+        RowFormat format = call.Agreement.Regions[arenas.Rank].Shape.Format;
         int entry = sent.FirstOf(first);
         for (int token = first; token < end; token++)
         {
             FaultPoints.Pass(FaultPoint.PushToken);
             int firstEntry = entry;
             byte* row = call.Rows[token], scales = call.Scales[token];
-            if (call.Quantize != Float8Scaling.None && entry < sent.End[token]) _quantizer.Quantize(call.Quantize, ref row, ref scales);
-            for (; entry < sent.End[token]; entry++) WriteRow(call, row, scales, sent.Rank[entry], sent.Row[entry]);
+            entry = sent.End[token];
+            if (call.Quantize != Float8Scaling.None && firstEntry < entry) _quantizer.Quantize(call.Quantize, ref row, ref scales);
+            WriteRows(call, format.RowBytes, row, firstEntry, entry);
+            if (format.ScaleBytes > 0) WriteScales(call, scales, firstEntry, entry);
             if (call.TopkIndices == null) continue;
             _metadata.Write(call, token, firstEntry);
             if (call.Plan.IsPreReduced) _metadata.WriteGroups(call, token, firstEntry);
@@ -37,15 +40,32 @@ internal sealed unsafe class PushJob(PeerArenas arenas, VectorWidth width) : ICr
         if (Streams) RowCopy.Fence();
     }
 
-    private void WriteRow(in PushCall call, byte* row, byte* scales, int destination, int slot)
+    private void WriteRows(in PushCall call, int rowBytes, byte* source, int entry, int end)
     {
-        ref readonly RegionLayout region = ref call.Agreement.Regions[destination];
-        RowFormat format = region.Shape.Format;
-        byte* memory = arenas.Base(destination) + call.Agreement.RegionOffsets[destination];
-        byte* place = memory + ((long)slot * format.RowBytes);
-        if (Streams) RowCopy.Streaming(row, place, format.RowBytes, width);
-        else RowCopy.Plain(row, place, format.RowBytes);
-        if (format.ScaleBytes > 0) WriteScales(scales, memory + region.ScalesOffset, slot, region);
+        for (; entry < end; entry++)
+        {
+            byte* row = RowOf(call, entry, rowBytes);
+            if (!Streams) RowCopy.Plain(source, row, rowBytes);
+            else if (entry + 1 < end) RowCopy.StreamingTwice(source, row, RowOf(call, ++entry, rowBytes), rowBytes, width);
+            else RowCopy.Streaming(source, row, rowBytes, width);
+        }
+    }
+
+    private void WriteScales(in PushCall call, byte* source, int entry, int end)
+    {
+        for (; entry < end; entry++)
+        {
+            int destination = call.Plan.Sent.Rank[entry];
+            ref readonly RegionLayout region = ref call.Agreement.Regions[destination];
+            byte* scales = arenas.Base(destination) + call.Agreement.RegionOffsets[destination] + region.ScalesOffset;
+            WriteScales(source, scales, call.Plan.Sent.Row[entry], region);
+        }
+    }
+
+    private byte* RowOf(in PushCall call, int entry, int rowBytes)
+    {
+        int destination = call.Plan.Sent.Rank[entry];
+        return arenas.Base(destination) + call.Agreement.RegionOffsets[destination] + ((long)call.Plan.Sent.Row[entry] * rowBytes);
     }
 
     private static void WriteScales(byte* source, byte* scales, int slot, in RegionLayout region)

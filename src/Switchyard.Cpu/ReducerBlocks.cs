@@ -78,7 +78,7 @@ internal readonly unsafe struct BFloat16Block : IReducerBlock
         ref float first = ref *(float*)destination;
         ref float second = ref ((float*)destination)[TLanes.Count];
         // Rounding by addition would carry a NaN into another number; NaNs are rare, so one test serves the whole block.
-        if (TLanes.AnyNaN(a, b) | TLanes.AnyNaN(c, d))
+        if (TLanes.AnyNaN(a, b, c, d))
         {
             StoreWithNaN(ref first, a, b);
             StoreWithNaN(ref second, c, d);

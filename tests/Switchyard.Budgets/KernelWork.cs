@@ -20,6 +20,7 @@ internal static unsafe class KernelWork
         ("reduce-8-rows-half", Reduce<Half>(ElementType.Half, 8, isWeighted: false)),
         ("reduce-8-rows-single", Reduce<float>(ElementType.Single, 8, isWeighted: false)),
         ("copy-row-streaming", CopyStreaming()),
+        ("copy-row-streaming-twice", CopyStreamingTwice()),
         ("quantize-bfloat16-single-scales", Quantize<BFloat16, float>(Float8Scaling.Single)),
         ("quantize-bfloat16-packed-scales", Quantize<BFloat16, int>(Float8Scaling.Packed)),
         ("quantize-half-single-scales", Quantize<Half, float>(Float8Scaling.Single)),
@@ -55,6 +56,12 @@ internal static unsafe class KernelWork
     {
         ElementRows<BFloat16> source = new(1, Hidden), destination = new(1, Hidden);
         return () => RowCopy.Streaming(source[0], destination[0], source.RowBytes, Width);
+    }
+
+    private static Action CopyStreamingTwice()
+    {
+        ElementRows<BFloat16> source = new(1, Hidden), destinations = new(2, Hidden);
+        return () => RowCopy.StreamingTwice(source[0], destinations[0], destinations[1], source.RowBytes, Width);
     }
 
     private static Action Quantize<T, TEntry>(Float8Scaling scaling)

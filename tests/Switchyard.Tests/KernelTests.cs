@@ -62,6 +62,33 @@ public unsafe class KernelTests
             AssertPoison(destination.AsSpan(Margin + to + length));
         }, iter: 1000);
 
+    [Theory]
+    [InlineData((int)VectorWidth.Portable)]
+    [InlineData((int)VectorWidth.Bits256)]
+    [InlineData((int)VectorWidth.Bits512)]
+    public void Copies_streamed_to_two_places_are_whole_and_touch_nothing_else(int width) =>
+        Gen.Select(Gen.Int[0, 3000], Gen.Int[0, 63], Gen.Int[0, 63], Gen.Int[0, int.MaxValue - 1]).Sample((length, to, toSecond, seed) =>
+        {
+            // Places of the same alignment as often as others.
+            if (seed % 2 == 0) toSecond = to;
+            byte[] source = new byte[length], destination = new byte[(2 * Margin) + to + length], second = new byte[(2 * Margin) + toSecond + length];
+            new Random(seed).NextBytes(source);
+            Array.Fill(destination, Poison);
+            Array.Fill(second, Poison);
+            fixed (byte* sourceStart = source, destinationStart = destination, secondStart = second)
+                RowCopy.StreamingTwice(sourceStart, destinationStart + Margin + to, secondStart + Margin + toSecond, length, (VectorWidth)width);
+            RowCopy.Fence();
+            AssertHolds(source, destination, Margin + to);
+            AssertHolds(source, second, Margin + toSecond);
+        }, iter: 1000);
+
+    private static void AssertHolds(byte[] source, byte[] destination, int at)
+    {
+        Assert.True(destination.AsSpan(at, source.Length).SequenceEqual(source));
+        AssertPoison(destination.AsSpan(0, at));
+        AssertPoison(destination.AsSpan(at + source.Length));
+    }
+
     private static void Sum(RowReducer reducer, byte[][] rows, float[]? weights, Span<byte> output, int length, bool streams)
     {
         GCHandle[] pins = [.. rows.Select(row => GCHandle.Alloc(row, GCHandleType.Pinned))];

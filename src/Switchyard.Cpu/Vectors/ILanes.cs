@@ -53,8 +53,8 @@ internal interface ILanes<TSelf> :
     /// <summary>The lanes of one where left is less than right, as signed integers, of the other elsewhere.</summary>
     static abstract TSelf SelectLess(TSelf left, TSelf right, TSelf yes, TSelf no);
 
-    /// <summary>Whether any lane of either is a NaN.</summary>
-    static abstract bool AnyNaN(TSelf left, TSelf right);
+    /// <summary>Whether any lane of any of them is a NaN.</summary>
+    static abstract bool AnyNaN(TSelf a, TSelf b, TSelf c, TSelf d);
 
     /// <summary>The lanes of one where a value is a NaN, of the other elsewhere.</summary>
     static abstract TSelf SelectNaN(TSelf values, TSelf yes, TSelf no);

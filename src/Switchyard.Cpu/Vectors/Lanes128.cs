@@ -48,8 +48,7 @@ internal readonly struct Lanes128(Vector128<float> values) : ILanes<Lanes128>
     public static Lanes128 SelectLess(Lanes128 left, Lanes128 right, Lanes128 yes, Lanes128 no) =>
         Of(Vector128.ConditionalSelect(Vector128.LessThan(left.Bits, right.Bits), yes.Bits, no.Bits));
 
-    public static bool AnyNaN(Lanes128 left, Lanes128 right) =>
-        (Sse.IsSupported ? Sse.CompareUnordered(left._values, right._values) : Vector128.IsNaN(left._values) | Vector128.IsNaN(right._values)).AsInt32() != Vector128<int>.Zero;
+    public static bool AnyNaN(Lanes128 a, Lanes128 b, Lanes128 c, Lanes128 d) => (Unordered(a, b) | Unordered(c, d)).AsInt32() != Vector128<int>.Zero;
 
     public static Lanes128 SelectNaN(Lanes128 values, Lanes128 yes, Lanes128 no) =>
         new(Vector128.ConditionalSelect(Vector128.IsNaN(values._values), yes._values, no._values));
@@ -85,6 +84,10 @@ internal readonly struct Lanes128(Vector128<float> values) : ILanes<Lanes128>
 
     private static Vector128<ulong> Load8Bytes(ref readonly ushort source) =>
         Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<ulong>(in Unsafe.As<ushort, byte>(ref Unsafe.AsRef(in source))));
+
+    /// <summary>All bits of a lane set where it is a NaN in either.</summary>
+    private static Vector128<float> Unordered(Lanes128 left, Lanes128 right) =>
+        Sse.IsSupported ? Sse.CompareUnordered(left._values, right._values) : Vector128.IsNaN(left._values) | Vector128.IsNaN(right._values);
 
     private static Lanes128 Of(Vector128<int> bits) => new(bits.AsSingle());
 }

@@ -48,8 +48,7 @@ internal readonly struct Lanes256(Vector256<float> values) : ILanes<Lanes256>
     public static Lanes256 SelectLess(Lanes256 left, Lanes256 right, Lanes256 yes, Lanes256 no) =>
         Of(Vector256.ConditionalSelect(Vector256.LessThan(left.Bits, right.Bits), yes.Bits, no.Bits));
 
-    public static bool AnyNaN(Lanes256 left, Lanes256 right) =>
-        (Avx.IsSupported ? Avx.CompareUnordered(left._values, right._values) : Vector256.IsNaN(left._values) | Vector256.IsNaN(right._values)).AsInt32() != Vector256<int>.Zero;
+    public static bool AnyNaN(Lanes256 a, Lanes256 b, Lanes256 c, Lanes256 d) => (Unordered(a, b) | Unordered(c, d)).AsInt32() != Vector256<int>.Zero;
 
     public static Lanes256 SelectNaN(Lanes256 values, Lanes256 yes, Lanes256 no) =>
         new(Vector256.ConditionalSelect(Vector256.IsNaN(values._values), yes._values, no._values));
@@ -76,6 +75,10 @@ internal readonly struct Lanes256(Vector256<float> values) : ILanes<Lanes256>
     private static Lanes256 Widen(Vector128<ushort> halves) => Of(Vector256.WidenLower(halves.ToVector256Unsafe()).AsInt32());
 
     private Vector128<ushort> Narrow() => Vector128.Narrow(_values.GetLower().AsUInt32(), _values.GetUpper().AsUInt32());
+
+    /// <summary>All bits of a lane set where it is a NaN in either.</summary>
+    private static Vector256<float> Unordered(Lanes256 left, Lanes256 right) =>
+        Avx.IsSupported ? Avx.CompareUnordered(left._values, right._values) : Vector256.IsNaN(left._values) | Vector256.IsNaN(right._values);
 
     private static Lanes256 Of(Vector256<int> bits) => new(bits.AsSingle());
 }

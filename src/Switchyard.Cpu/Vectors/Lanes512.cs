@@ -48,8 +48,7 @@ internal readonly struct Lanes512(Vector512<float> values) : ILanes<Lanes512>
     public static Lanes512 SelectLess(Lanes512 left, Lanes512 right, Lanes512 yes, Lanes512 no) =>
         Of(Vector512.ConditionalSelect(Vector512.LessThan(left.Bits, right.Bits), yes.Bits, no.Bits));
 
-    public static bool AnyNaN(Lanes512 left, Lanes512 right) =>
-        (Avx512F.IsSupported ? Avx512F.CompareUnordered(left._values, right._values) : Vector512.IsNaN(left._values) | Vector512.IsNaN(right._values)).AsInt32() != Vector512<int>.Zero;
+    public static bool AnyNaN(Lanes512 a, Lanes512 b, Lanes512 c, Lanes512 d) => (Unordered(a, b) | Unordered(c, d)).AsInt32() != Vector512<int>.Zero;
 
     public static Lanes512 SelectNaN(Lanes512 values, Lanes512 yes, Lanes512 no) =>
         new(Vector512.ConditionalSelect(Vector512.IsNaN(values._values), yes._values, no._values));
@@ -76,6 +75,10 @@ internal readonly struct Lanes512(Vector512<float> values) : ILanes<Lanes512>
     private static Lanes512 Widen(Vector256<ushort> halves) => Of(Vector512.WidenLower(halves.ToVector512Unsafe()).AsInt32());
 
     private Vector256<ushort> Narrow() => Vector256.Narrow(_values.GetLower().AsUInt32(), _values.GetUpper().AsUInt32());
+
+    /// <summary>All bits of a lane set where it is a NaN in either.</summary>
+    private static Vector512<float> Unordered(Lanes512 left, Lanes512 right) =>
+        Avx512F.IsSupported ? Avx512F.CompareUnordered(left._values, right._values) : Vector512.IsNaN(left._values) | Vector512.IsNaN(right._values);
 
     private static Lanes512 Of(Vector512<int> bits) => new(bits.AsSingle());
 }
