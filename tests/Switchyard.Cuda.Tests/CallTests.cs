@@ -215,6 +215,18 @@ public sealed class CallTests
         });
     }
 
+    [Fact, Trait("Races", "Shared")]
+    public void One_rank_exchanges_with_itself()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 1);
+        calls.Draw();
+        using Dispatched received = calls.Dispatch(0, On(calls, 0));
+        calls.Combine(0, received, On(calls, 0));
+        calls.Synchronize();
+        calls.RequireSums();
+    }
+
     [Fact]
     public void A_call_that_does_not_wait_allocates_nothing()
     {

@@ -7,7 +7,7 @@ namespace Switchyard.Cuda.Tests;
 [Trait("Suite", PressureTests.Reduced)]
 public sealed class RowKernelTests
 {
-    [Theory]
+    [Theory, Trait("Races", "Shared")]
     [InlineData(1, 16, 0, 0, 0)]
     [InlineData(1000, 48, 16, 0, 0)]
     [InlineData(4099, 14336, 0, 64, 0)]

@@ -51,8 +51,9 @@ internal static unsafe class CudaDriver
                 $"The NVIDIA driver here serves CUDA {Readable(version)}; CUDA {Readable(minimum)} or newer is needed. Install a newer driver.");
         }
         // By default the streams of a process share 8 queues; kernels that wait for each other must not stand behind one another in one.
-        // A value that the user has set stays, and once the process uses CUDA a change has no effect.
-        _ = Libc.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", overwrite: 0);
+        // Under MPS all processes share what queues there are. A value that the user has set stays, and once the process uses CUDA a change
+        // has no effect.
+        _ = Libc.setenv("CUDA_DEVICE_MAX_CONNECTIONS", IsUnderMps ? "8" : "32", overwrite: 0);
         CUresult result = LibCuda.cuInit(0);
         return result == CUresult.CUDA_SUCCESS ? version : throw new CudaUnavailableException(
             "The NVIDIA driver did not start. Is a device present, and is it visible (CUDA_VISIBLE_DEVICES)?",
@@ -61,6 +62,10 @@ internal static unsafe class CudaDriver
 
     /// <summary>A version of CUDA as people write it.</summary>
     public static string Readable(int version) => $"{version / 1000}.{version % 1000 / 10}";
+
+    /// <summary>Whether the driver will find the control pipe of an MPS daemon, where it looks for one.</summary>
+    private static bool IsUnderMps =>
+        Path.Exists(Path.Combine(Environment.GetEnvironmentVariable("CUDA_MPS_PIPE_DIRECTORY") ?? "/tmp/nvidia-mps", "control"));
 
     private static string Name(CUresult result)
     {
