@@ -11,8 +11,7 @@ internal sealed class CombineKernel
     public const string Module = "combine";
 
     private const int Warps = 12;
-    private const int Slots = 16; // of a warp: contributions of 1 KiB
-    private const int SharedBytes = Warps * Slots * ((sizeof(long) + (2 * sizeof(int))) + 1024);
+    private const int SharedBytes = 256 + (Warps * 2 * 8 * 1024); // stages of 8 contributions of 1 KiB
     private readonly CudaFunction _combine;
     private readonly CudaFunction _sumGroups;
 

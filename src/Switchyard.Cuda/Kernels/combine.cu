@@ -5,10 +5,10 @@
 
 constexpr u32 MAX_WARPS = 12;
 constexpr u32 THREADS = MAX_WARPS * WARP;
-constexpr u32 MAX_SOURCES = 8;    // contributions that a stage holds; where a sum has fewer, there are more stages
-constexpr u32 SLOTS = 16;         // of a warp's stages together, a contribution each
+constexpr u32 STAGES = 2;
+constexpr u32 SOURCES = 8;        // contributions that a stage holds
 constexpr u32 CHUNK_BYTES = 1024; // of a row, at a time
-constexpr u32 RING_OFFSET = MAX_WARPS * SLOTS * (8 + 4 + 4); // before it, by warp: the stages' mbarriers, which contributions are there, their weights
+constexpr u32 RING_OFFSET = 256;  // the mbarriers come first: 8 bytes a stage and warp
 constexpr u32 UNITS = CHUNK_BYTES / (WARP * 16); // of 16 bytes that a lane adds
 
 struct CombineArgs {
@@ -98,62 +98,62 @@ struct Item {
     }
 };
 
-// Contributions are loaded by bulk copies, one lane each, as far ahead of the lanes that add them as there are stages.
+// Contributions are loaded by bulk copies, one lane each, a stage ahead of the lanes that add them.
 template <class Element, class Sums> DEVICE void add_all(const Sums& sums, u32 row_bytes, u32 shared) {
-    u32 lane = lane_index(), warp = warp_index(), sources = 1;
-    while (sources < MAX_SOURCES && sources < sums.places()) sources *= 2;
-    u32 stages = SLOTS / sources, turns_a_phase = (u32)__builtin_ctz(stages); // as a power of two
-    u32 barriers = shared + warp * SLOTS * 8, masks = shared + MAX_WARPS * SLOTS * 8 + warp * SLOTS * 4, weights = masks + MAX_WARPS * SLOTS * 4;
-    u32 ring = shared + RING_OFFSET + warp * SLOTS * CHUNK_BYTES;
-    if (lane < stages) mbarrier_init(barriers + 8 * lane, 1);
-    mbarrier_init_fence();
+    constexpr u32 STAGE_BYTES = SOURCES * CHUNK_BYTES;
+    u32 lane = lane_index(), warp = warp_index();
+    u32 barriers = shared + warp * STAGES * 8, ring = shared + RING_OFFSET + warp * STAGES * STAGE_BYTES;
+    if (lane == 0) {
+        for (u32 stage = 0; stage < STAGES; stage++) mbarrier_init(barriers + 8 * stage, 1);
+        mbarrier_init_fence();
+    }
     sync_warp();
-    u32 chunks = (row_bytes + CHUNK_BYTES - 1) / CHUNK_BYTES, groups = (sums.places() + sources - 1) / sources;
+    u32 chunks = (row_bytes + CHUNK_BYTES - 1) / CHUNK_BYTES, groups = (sums.places() + SOURCES - 1) / SOURCES;
     u32 stride = MAX_WARPS * block_count(), first = warp * block_count() + block_index(), count = sums.count();
     u32 items = first < count ? (count - first + stride - 1) / stride * chunks * groups : 0;
     bool multiplies = sums.multiplies();
     auto bytes_of = [&](u32 chunk) { u32 left = row_bytes - chunk * CHUNK_BYTES; return left < CHUNK_BYTES ? left : CHUNK_BYTES; };
-    auto term_of = [&](const Item& item) { return lane < sources && item.sum < count ? sums.term(item.sum, item.group * sources + lane) : Term { nullptr, 0 }; };
+    auto term_of = [&](const Item& item) { return lane < SOURCES && item.sum < count ? sums.term(item.sum, item.group * SOURCES + lane) : Term { nullptr, 0 }; };
 
     Item loading = { first, 0, 0 }, adding = loading;
     Term next = term_of(loading);
     u32 loaded = 0, mask = 0;
+    u32 masks[STAGES];
+    float weights[STAGES];
     float total[UNITS][Element::COUNT];
     for (u32 turn = 0; turn < items; turn++) {
-        for (; loaded < items && loaded < turn + stages; loaded++) {
-            u32 stage = loaded % stages, barrier = barriers + 8 * stage, slot = stage * sources + lane, bytes = bytes_of(loading.chunk);
+        for (; loaded < items && loaded < turn + STAGES; loaded++) {
+            u32 stage = loaded % STAGES, barrier = barriers + 8 * stage, bytes = bytes_of(loading.chunk);
             u32 there = ballot(next.row != nullptr);
-            if (lane == 0) {
-                st_shared(masks + 4 * stage, there);
-                mbarrier_arrive_expect(barrier, (u32)__builtin_popcount(there) * bytes);
-            }
-            if (multiplies && lane < sources) st_shared(weights + 4 * slot, __builtin_bit_cast(u32, next.weight));
+            if (stage == 0) { masks[0] = there; weights[0] = next.weight; }
+            else { masks[1] = there; weights[1] = next.weight; }
+            if (lane == 0) mbarrier_arrive_expect(barrier, (u32)__builtin_popcount(there) * bytes);
             sync_warp();
-            if (next.row) bulk_load(ring + slot * CHUNK_BYTES, next.row + loading.chunk * CHUNK_BYTES, bytes, barrier);
+            if (next.row) bulk_load(ring + stage * STAGE_BYTES + lane * CHUNK_BYTES, next.row + loading.chunk * CHUNK_BYTES, bytes, barrier);
             u32 before = loading.sum;
             loading.next(groups, chunks, stride);
             if (groups > 1 || loading.sum != before) next = term_of(loading);
         }
-        u32 stage = turn % stages, there = ld_shared(masks + 4 * stage);
+        u32 stage = turn % STAGES, there = stage == 0 ? masks[0] : masks[1];
+        float weight = stage == 0 ? weights[0] : weights[1];
         if (adding.group == 0) {
             mask = 0;
             // Minus zero and a number make that number, whatever its sign.
             for (u32 unit = 0; unit < UNITS; unit++) for (u32 i = 0; i < Element::COUNT; i++) total[unit][i] = -0.0f;
         }
         mask |= there;
-        mbarrier_wait(barriers + 8 * stage, turn >> turns_a_phase & 1);
+        mbarrier_wait(barriers + 8 * stage, turn / STAGES % 2);
         u32 bytes = bytes_of(adding.chunk);
 #pragma unroll
-        for (u32 source = 0; source < MAX_SOURCES; source++) {
+        for (u32 source = 0; source < SOURCES; source++) {
+            float factor = multiplies ? from_lane(weight, source) : 1;
             if ((there >> source & 1) == 0) continue;
-            u32 slot = stage * sources + source;
-            float factor = multiplies ? __builtin_bit_cast(float, ld_shared(weights + 4 * slot)) : 1;
 #pragma unroll
             for (u32 unit = 0; unit < UNITS; unit++) {
                 u32 offset = (unit * WARP + lane) * 16;
                 if (offset >= bytes) continue;
                 float values[Element::COUNT];
-                Element::widen(ld_shared_16(ring + slot * CHUNK_BYTES + offset), values);
+                Element::widen(ld_shared_16(ring + stage * STAGE_BYTES + source * CHUNK_BYTES + offset), values);
                 for (u32 i = 0; i < Element::COUNT; i++) total[unit][i] = add(total[unit][i], multiplies ? multiply(values[i], factor) : values[i]);
             }
         }
