@@ -12,6 +12,9 @@ internal static class Cycles
 
     private const int WarmUp = 100;
 
+    /// <summary>What the runtime opens for itself now and then (for sockets, for threads); a leak would be of each cycle.</summary>
+    private const int OfTheRuntime = 4;
+
     public static async Task RunAsync(RankContext rank)
     {
         int buffers = Soak.Times(200, 10_000), groups = Soak.Times(40, 1000), locals = Soak.Times(40, 1000);
@@ -49,15 +52,15 @@ internal static class Cycles
         for (int i = 0; i < times; i++) await cycle(i);
         // A peer's connections may be about to close.
         Holdings after = Holdings.Now();
-        for (int patience = 100; after.Descriptors > before.Descriptors && patience > 0; patience--)
+        for (int patience = 100; after.Descriptors > before.Descriptors + OfTheRuntime && patience > 0; patience--)
         {
             await Task.Delay(20);
             after = Holdings.Now();
         }
         string figures = $"{times} {what}: descriptors {before.Descriptors} to {after.Descriptors}, mappings {before.Mappings} to {after.Mappings}, resident {before.ResidentKb} to {after.ResidentKb} kB";
         if (rank.Rank == 0) Console.WriteLine(figures);
-        // The runtime itself maps and keeps a little now and then; a leak would be of each cycle.
-        bool isFlat = after.Descriptors <= before.Descriptors && after.Mappings <= before.Mappings + 30 && after.ResidentKb <= before.ResidentKb + (24 << 10);
+        // So it maps and keeps a little.
+        bool isFlat = after.Descriptors <= before.Descriptors + OfTheRuntime && after.Mappings <= before.Mappings + 30 && after.ResidentKb <= before.ResidentKb + (24 << 10);
         if (!isFlat) throw new InvalidOperationException(figures);
     }
 
