@@ -1,4 +1,5 @@
 using Switchyard.Cli.Bench.Work;
+using Switchyard.Cuda.Kernels;
 
 namespace Switchyard.Cli.Bench.Report;
 
@@ -20,7 +21,7 @@ internal sealed record DispatchParts(
     /// <summary>Dispatches that are looked at.</summary>
     public const int Turns = 20;
 
-    private const int Parts = 8;
+    private const int Parts = DispatchMarks.Count;
 
     /// <summary>Of the ranks' parts, by the turn.</summary>
     public static DispatchParts Of(RankResult[] ranks)
