@@ -61,7 +61,7 @@ public sealed class MeasurementTests
     {
         // Three ranks on two devices: all rows go to rank 0, and rank 2 is on its device. Rank 2 copies nothing: rank 0 did it.
         Shape shape = _shape with { Ranks = 3, Experts = 3, Devices = [4, 7], Sms = 8 };
-        RankResult rank = RankAt(0, 50) with { HostDispatch = [Ticks(7)], HostCombine = [Ticks(6)] };
+        RankResult rank = OnDevice(RankAt(0, 50), met: 3, step: 10);
         RankResult copying = rank with { Copies = [rank.Dispatch[..1]] };
         RankResult[] ranks = [copying, copying, rank with { Copies = [], CopyBytes = 0 }];
         var job = new Job(shape, 2, 0);
@@ -80,12 +80,28 @@ public sealed class MeasurementTests
     [Fact]
     public void One_device_has_nothing_that_crosses()
     {
-        RankResult rank = RankAt(0, 50) with { HostDispatch = [Ticks(7)], HostCombine = [Ticks(6)] };
+        RankResult rank = OnDevice(RankAt(0, 50), met: 3, step: 10);
         var measured = Measurement.Of(new Job(_shape with { Devices = [0] }, 2, 0), [rank, rank with { CopyBytes = 0 }]);
         Assert.Null(measured.CrossedRows);
         Assert.Null(measured.DispatchPhysicalGBps);
         Assert.Equal(0.36, measured.CopyGBps);
     }
+
+    [Fact]
+    public void Parts_of_a_dispatch_end_with_the_last_rank_since_the_first_ones_met()
+    {
+        RankResult rank = RankAt(0, 50);
+        var measured = Measurement.Of(new Job(_shape with { Devices = [0] }, 2, 0), [OnDevice(rank, met: 3, step: 10), OnDevice(rank, met: 2, step: 20) with { CopyBytes = 0 }]);
+        Assert.Equal(new DispatchParts(20, 40, 60, 80, 100, 120, 140, 160), measured.DispatchPartsUs);
+    }
+
+    /// <summary>As a rank on a device reports: each part of a dispatch takes it as long as the others.</summary>
+    private static RankResult OnDevice(RankResult rank, int met, int step) => rank with
+    {
+        HostDispatch = [Ticks(7)],
+        HostCombine = [Ticks(6)],
+        Parts = [.. Enumerable.Repeat<long[]>([.. Enumerable.Range(0, 9).Select(part => Ticks(met + (part * step)))], DispatchParts.Turns)],
+    };
 
     private static Interval At(int microseconds) => new(0, Ticks(microseconds));
 
