@@ -19,7 +19,7 @@ internal sealed unsafe partial class CudaEngine
     {
         if (tensor.IsAbsent || tensor.Length == 0) return;
         nint address = tensor.Address;
-        ref nint seen = ref _seen[(address >> 8) % _seen.Length];
+        ref nint seen = ref _seen[(int)((ulong)address * SpreadingFactor >> (64 - SeenBits))];
         if (seen != address)
         {
             RequireOfDevice(address, name);
@@ -148,7 +148,7 @@ internal sealed unsafe partial class CudaEngine
         BeforeWriting();
         long rows = call.Plan.ResultRows(_channel.Rank);
         var source = new DeviceRows(call.Results.Address, rows, call.Results.StrideBytes, (int)_layout.RowBytes);
-        _kernels.CopyRows.Enqueue(_current, source, new DeviceRows((nint)call.Destination, rows, (int)_layout.RowBytes), _blocks);
+        _kernels.CopyRows.Enqueue(_current, source, new DeviceRows((nint)call.Destination, rows, (int)_layout.RowBytes), _blocks, overlap: true);
     }
 
     public void SumGroups(in OfferCall call)

@@ -21,6 +21,11 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     /// <summary>On a shared device more than these add nothing.</summary>
     private const int DefaultSharedMultiprocessors = 16;
 
+    private const int SeenBits = 6;
+
+    /// <summary>Spreads addresses that are multiples of large powers of two (Knuth's multiplicative hashing).</summary>
+    private const ulong SpreadingFactor = 0x9E37_79B9_7F4A_7C15;
+
     private readonly GroupChannel _channel;
     private readonly CudaRuntime _runtime;
     private readonly KernelSet _kernels;
@@ -39,7 +44,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private readonly long[] _load;
 
     /// <summary>Addresses that were found to be of this device, so that the driver is asked once for each.</summary>
-    private readonly nint[] _seen = new nint[64];
+    private readonly nint[] _seen = new nint[1 << SeenBits];
     private readonly int _receiveCapacity;
     private readonly int _mostBlocks;
     private readonly int _defaultBlocks;

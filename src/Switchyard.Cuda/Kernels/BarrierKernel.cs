@@ -30,8 +30,11 @@ internal sealed class BarrierKernel
         _function.Launch(new LaunchShape(blocks, Threads((int)args.Ranks), Overlap: overlap), stream, args);
     }
 
-    /// <summary>Enqueues a note of the time, in nanoseconds of the device's clock, in memory that the device reaches.</summary>
-    public void Stamp(CudaStream stream, nint time) => _stamp.Launch(new LaunchShape(1, 32), stream, new StampArgs { Time = time });
+    /// <summary>
+    /// Enqueues a note of the time, in nanoseconds of the device's clock, at which what is ahead in the stream has ended; in memory that the device
+    /// reaches. It starts early, so that its own launch is not in that time.
+    /// </summary>
+    public void Stamp(CudaStream stream, nint time) => _stamp.Launch(new LaunchShape(1, 32, Overlap: true), stream, new StampArgs { Time = time });
 
     private static int Threads(int ranks) => ranks + 31 & ~31;
 }

@@ -37,10 +37,10 @@ internal sealed class CombineKernel
     };
 
     /// <summary>Enqueues one rank's part; its blocks wait for the other ranks.</summary>
-    public void Enqueue(CudaStream stream, in CombineArgs args, int blocks) => _combine.Launch(new LaunchShape(blocks, Warps * 32, SharedBytes), stream, args);
+    public void Enqueue(CudaStream stream, in CombineArgs args, int blocks) => _combine.Launch(new LaunchShape(blocks, Warps * 32, SharedBytes, Overlap: true), stream, args);
 
     /// <summary>Enqueues the sums of this rank's groups; waits for nobody.</summary>
-    public void Enqueue(CudaStream stream, in SumArgs args, int blocks) => _sumGroups.Launch(new LaunchShape(blocks, Warps * 32, SharedBytes), stream, args);
+    public void Enqueue(CudaStream stream, in SumArgs args, int blocks) => _sumGroups.Launch(new LaunchShape(blocks, Warps * 32, SharedBytes, Overlap: true), stream, args);
 }
 
 /// <summary>Two addresses or lengths.</summary>

@@ -53,7 +53,7 @@ internal sealed class DispatchKernel
         args.LanesAToken = Math.Min(32, BitOperations.RoundUpToPowerOf2(args.Exchange.TopK));
         // As dispatch_count.cuh's Scratch: counts by warp and rank, choices by thread, four numbers an expert, counts by warp and expert.
         int scratch = (((Warps * Limits.MaxRanks) + (Threads * KeptChoices)) * sizeof(uint)) + ((int)args.Exchange.Experts * ((4 * sizeof(int)) + (Warps * sizeof(ushort))));
-        _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * stageBytes))), stream, args);
+        _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * stageBytes)), Overlap: true), stream, args);
     }
 
     /// <summary>Into pieces that a warp moves at once; returns the bytes that one takes in its ring.</summary>

@@ -104,8 +104,9 @@ KERNEL(1024) barrier(const BarrierArgs a) {
     griddepcontrol_launch_dependents();
 }
 
-// Notes the time at which a stream has come to it.
+// Notes the time at which what is ahead of it in its stream has ended.
 struct StampArgs { u64* time; };
 KERNEL(32) stamp(const StampArgs a) {
+    griddepcontrol_wait();
     if (thread_index() == 0) st_relaxed_sys(a.time, globaltimer());
 }

@@ -6,10 +6,9 @@
 constexpr u32 MAX_WARPS = 12;
 constexpr u32 THREADS = MAX_WARPS * WARP;
 constexpr u32 STAGES = 2;
-constexpr u32 SOURCES = 8;        // contributions that a stage holds
-constexpr u32 CHUNK_BYTES = 1024; // of a row, at a time
+constexpr u32 STAGE_BYTES = 8192; // chunks of as many contributions
+constexpr u32 FEW = 4, MANY = 8;  // contributions in a stage
 constexpr u32 RING_OFFSET = 256;  // the mbarriers come first: 8 bytes a stage and warp
-constexpr u32 UNITS = CHUNK_BYTES / (WARP * 16); // of 16 bytes that a lane adds
 
 struct CombineArgs {
     Exchange x;
@@ -86,21 +85,49 @@ struct Groups {
 
 // ---- the loop
 
-// What a warp works on: a chunk of a sum's row, as many contributions as a stage holds at a time.
-struct Item {
-    u32 sum, chunk, group;
-    DEVICE void next(u32 groups, u32 chunks, u32 stride) {
-        if (++group < groups) return;
-        group = 0;
-        if (++chunk < chunks) return;
-        chunk = 0;
-        sum += stride;
+// How the sums of a rank are shared out among its warps: rows whole, or in so many stretches of chunks that every warp has enough of them.
+struct Stretches {
+    u32 chunks, parts, length, all, stride;
+    DEVICE Stretches(u32 count, u32 row_bytes, u32 chunk_bytes) {
+        constexpr u32 ENOUGH = 24; // a warp: one more or less then matters little
+        chunks = (row_bytes + chunk_bytes - 1) / chunk_bytes;
+        stride = MAX_WARPS * block_count();
+        u32 wanted = count < stride * ENOUGH && count > 0 ? (stride * ENOUGH + count - 1) / count : 1;
+        length = wanted < chunks ? (chunks + wanted - 1) / wanted : 1;
+        parts = (chunks + length - 1) / length;
+        all = count * parts;
     }
 };
 
+// What a warp loads next: a chunk of a sum's row, as many contributions as a stage holds at a time.
+struct Item {
+    u32 stretch, sum, chunk, end, group;
+    DEVICE Item(const Stretches& s, u32 first) : group(0) { begin(s, first); }
+    DEVICE void begin(const Stretches& s, u32 at) {
+        stretch = at;
+        sum = at / s.parts;
+        chunk = (at - sum * s.parts) * s.length;
+        end = chunk + s.length < s.chunks ? chunk + s.length : s.chunks;
+    }
+    DEVICE void next(const Stretches& s, u32 groups) {
+        if (++group < groups) return;
+        group = 0;
+        if (++chunk == end) begin(s, stretch + s.stride);
+    }
+};
+
+// What a stage holds once it is there: contributions by source, and what becomes of their sum.
+struct Load {
+    u32 bytes; // of each; 0: there is nothing left to load
+    u32 there;
+    float weight; // of the lane's own source
+    bool is_first, is_last;
+    u8* output;
+};
+
 // Contributions are loaded by bulk copies, one lane each, a stage ahead of the lanes that add them.
-template <class Element, class Sums> DEVICE void add_all(const Sums& sums, u32 row_bytes, u32 shared) {
-    constexpr u32 STAGE_BYTES = SOURCES * CHUNK_BYTES;
+template <class Element, u32 SOURCES, class Sums> DEVICE void add_all(const Sums& sums, u32 row_bytes, u32 shared) {
+    constexpr u32 CHUNK_BYTES = STAGE_BYTES / SOURCES, UNITS = CHUNK_BYTES / (WARP * 16); // of 16 bytes that a lane adds
     u32 lane = lane_index(), warp = warp_index();
     u32 barriers = shared + warp * STAGES * 8, ring = shared + RING_OFFSET + warp * STAGES * STAGE_BYTES;
     if (lane == 0) {
@@ -108,50 +135,47 @@ template <class Element, class Sums> DEVICE void add_all(const Sums& sums, u32 r
         mbarrier_init_fence();
     }
     sync_warp();
-    u32 chunks = (row_bytes + CHUNK_BYTES - 1) / CHUNK_BYTES, groups = (sums.places() + SOURCES - 1) / SOURCES;
-    u32 stride = MAX_WARPS * block_count(), first = warp * block_count() + block_index(), count = sums.count();
-    u32 items = first < count ? (count - first + stride - 1) / stride * chunks * groups : 0;
+    u32 groups = (sums.places() + SOURCES - 1) / SOURCES;
+    Stretches stretches(sums.count(), row_bytes, CHUNK_BYTES);
     bool multiplies = sums.multiplies();
-    auto bytes_of = [&](u32 chunk) { u32 left = row_bytes - chunk * CHUNK_BYTES; return left < CHUNK_BYTES ? left : CHUNK_BYTES; };
-    auto term_of = [&](const Item& item) { return lane < SOURCES && item.sum < count ? sums.term(item.sum, item.group * SOURCES + lane) : Term { nullptr, 0 }; };
+    Item item(stretches, warp * block_count() + block_index());
+    auto term_of_item = [&]() INLINED { return lane < SOURCES && item.stretch < stretches.all ? sums.term(item.sum, item.group * SOURCES + lane) : Term { nullptr, 0 }; };
+    Term next = term_of_item();
+    auto load = [&](u32 stage) INLINED {
+        if (item.stretch >= stretches.all) return Load {};
+        u32 barrier = barriers + 8 * stage, offset = item.chunk * CHUNK_BYTES, left = row_bytes - offset, there = ballot(next.row != nullptr);
+        Load started = { left < CHUNK_BYTES ? left : CHUNK_BYTES, there, next.weight, item.group == 0, item.group + 1 == groups, sums.output(item.sum) + offset };
+        if (lane == 0) mbarrier_arrive_expect(barrier, (u32)__builtin_popcount(there) * started.bytes);
+        sync_warp();
+        if (next.row) bulk_load(ring + stage * STAGE_BYTES + lane * CHUNK_BYTES, next.row + offset, started.bytes, barrier);
+        u32 before = item.stretch;
+        item.next(stretches, groups);
+        if (groups > 1 || item.stretch != before) next = term_of_item();
+        return started;
+    };
 
-    Item loading = { first, 0, 0 }, adding = loading;
-    Term next = term_of(loading);
-    u32 loaded = 0, mask = 0;
-    u32 masks[STAGES];
-    float weights[STAGES];
+    u32 mask = 0;
     float total[UNITS][Element::COUNT];
-    for (u32 turn = 0; turn < items; turn++) {
-        for (; loaded < items && loaded < turn + STAGES; loaded++) {
-            u32 stage = loaded % STAGES, barrier = barriers + 8 * stage, bytes = bytes_of(loading.chunk);
-            u32 there = ballot(next.row != nullptr);
-            if (stage == 0) { masks[0] = there; weights[0] = next.weight; }
-            else { masks[1] = there; weights[1] = next.weight; }
-            if (lane == 0) mbarrier_arrive_expect(barrier, (u32)__builtin_popcount(there) * bytes);
-            sync_warp();
-            if (next.row) bulk_load(ring + stage * STAGE_BYTES + lane * CHUNK_BYTES, next.row + loading.chunk * CHUNK_BYTES, bytes, barrier);
-            u32 before = loading.sum;
-            loading.next(groups, chunks, stride);
-            if (groups > 1 || loading.sum != before) next = term_of(loading);
-        }
-        u32 stage = turn % STAGES, there = stage == 0 ? masks[0] : masks[1];
-        float weight = stage == 0 ? weights[0] : weights[1];
-        if (adding.group == 0) {
+    Load coming = load(0);
+    for (u32 turn = 0; coming.bytes != 0; turn++) {
+        u32 stage = turn % STAGES;
+        Load now = coming;
+        coming = load((turn + 1) % STAGES);
+        if (now.is_first) {
             mask = 0;
             // Minus zero and a number make that number, whatever its sign.
             for (u32 unit = 0; unit < UNITS; unit++) for (u32 i = 0; i < Element::COUNT; i++) total[unit][i] = -0.0f;
         }
-        mask |= there;
+        mask |= now.there;
         mbarrier_wait(barriers + 8 * stage, turn / STAGES % 2);
-        u32 bytes = bytes_of(adding.chunk);
 #pragma unroll
         for (u32 source = 0; source < SOURCES; source++) {
-            float factor = multiplies ? from_lane(weight, source) : 1;
-            if ((there >> source & 1) == 0) continue;
+            float factor = multiplies ? from_lane(now.weight, source) : 1;
+            if ((now.there >> source & 1) == 0) continue;
 #pragma unroll
             for (u32 unit = 0; unit < UNITS; unit++) {
                 u32 offset = (unit * WARP + lane) * 16;
-                if (offset >= bytes) continue;
+                if (offset >= now.bytes) continue;
                 float values[Element::COUNT];
                 Element::widen(ld_shared_16(ring + stage * STAGE_BYTES + source * CHUNK_BYTES + offset), values);
                 for (u32 i = 0; i < Element::COUNT; i++) total[unit][i] = add(total[unit][i], multiplies ? multiply(values[i], factor) : values[i]);
@@ -159,15 +183,12 @@ template <class Element, class Sums> DEVICE void add_all(const Sums& sums, u32 r
         }
         fence_proxy_async_shared();
         sync_warp();
-        if (adding.group + 1 == groups) {
-            u8* output = sums.output(adding.sum) + adding.chunk * CHUNK_BYTES;
+        if (!now.is_last) continue;
 #pragma unroll
-            for (u32 unit = 0; unit < UNITS; unit++) {
-                u32 offset = (unit * WARP + lane) * 16;
-                if (offset < bytes) st_16(output + offset, mask == 0 ? uint4 {} : Element::round(total[unit]));
-            }
+        for (u32 unit = 0; unit < UNITS; unit++) {
+            u32 offset = (unit * WARP + lane) * 16;
+            if (offset < now.bytes) st_16(now.output + offset, mask == 0 ? uint4 {} : Element::round(total[unit]));
         }
-        adding.next(groups, chunks, stride);
     }
 }
 
@@ -232,6 +253,7 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
     SHARED static Agreed agreed;
     SHARED static Announcement mine;
     SHARED static Call call;
+    griddepcontrol_wait();
     if (thread_index() == 0) call = this_call(a.x);
     if (thread_index() == WARP) {
         keep(mine, a.mine);
@@ -250,10 +272,13 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
     if (!refused) {
         // What follows reads what the flags guard by bulk copies.
         fence_proxy_async_global();
-        add_all<Element>(Tokens(a, agreed.results), a.row_bytes, shared_address(shared));
+        Tokens tokens(a, agreed.results);
+        // The fewer come together, the longer the chunks: what a turn takes beside adding is for more bytes.
+        if (tokens.places() <= FEW) add_all<Element, FEW>(tokens, a.row_bytes, shared_address(shared));
+        else add_all<Element, MANY>(tokens, a.row_bytes, shared_address(shared));
         if (a.reduced_weights) reduce_weights(a, agreed.heard);
     }
-    if (!is_last_block<TO_OTHER_RANKS>(&a.x.state->finished)) return;
+    if (!is_last_block<TO_OWN_BLOCKS>(&a.x.state->finished)) return;
     if (refused && thread_index() == 0) tell_refusal(a.x, COMBINE, agreed.verdict);
     ROLLED for (u32 rank = thread_index(); rank < a.x.ranks; rank += THREADS) st_release_sys(done_at(a.x, rank, a.x.rank), epoch_word(epoch));
     if (thread_index() != 0) return;
@@ -263,8 +288,9 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
 
 template <class Element> DEVICE void sum_groups(const SumArgs& a) {
     DYNAMIC_SHARED(shared);
+    griddepcontrol_wait();
     if (is_over(a.x)) return;
-    add_all<Element>(Groups { a }, a.row_bytes, shared_address(shared));
+    add_all<Element, MANY>(Groups { a }, a.row_bytes, shared_address(shared));
 }
 
 KERNEL(THREADS) combine_bfloat16(const CombineArgs a) { combine<BFloat16>(a); }

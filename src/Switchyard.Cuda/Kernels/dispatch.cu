@@ -107,6 +107,7 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
     SHARED static Agreed agreed;
     SHARED static Announcement mine;
     SHARED static Call call;
+    griddepcontrol_wait();
     mark(a, BEGUN);
     Chunk tokens = chunk_of(a, block_index());
     Scratch scratch = scratch_in(shared, a.x);

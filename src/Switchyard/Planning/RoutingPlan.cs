@@ -9,7 +9,6 @@ namespace Switchyard.Planning;
 /// </summary>
 internal sealed class RoutingPlan
 {
-    private readonly RowEntries _byToken;
     private readonly int _rank;
     private readonly int _maxTokens;
     private readonly int _receiveCapacity;
@@ -31,7 +30,6 @@ internal sealed class RoutingPlan
         TopK = layout.TopK;
         Placement = placement;
         _maxTokens = maxTokens;
-        _byToken = new RowEntries(maxTokens, layout.TopK);
         SentTo = new int[layout.Ranks];
         TokensTo = new int[layout.Ranks];
         ChoicesOf = new int[layout.Experts];
@@ -71,7 +69,7 @@ internal sealed class RoutingPlan
     public RowEntries Sent { get; private set; } = null!;
 
     /// <summary>The rows that combine adds: those that were sent, or where they are pre-reduced one a token and rank, in order of rank.</summary>
-    public RowEntries Summed => _byToken;
+    public RowEntries Summed { get; private set; } = null!;
 
     /// <summary>By rank: rows this rank sends there.</summary>
     public int[] SentTo { get; }
@@ -114,7 +112,13 @@ internal sealed class RoutingPlan
     {
         Options = options;
         Tokens = tokens;
-        Sent = IsPreReduced ? _byChoice ??= new RowEntries(_maxTokens, TopK) : _byToken;
+    }
+
+    /// <summary>Makes room for this rank's rows where a host plans them; a device keeps them itself.</summary>
+    public void HoldRows()
+    {
+        Summed ??= new RowEntries(_maxTokens, TopK);
+        Sent = IsPreReduced ? _byChoice ??= new RowEntries(_maxTokens, TopK) : Summed;
     }
 
     /// <summary>Rows that a rank's region has at most: its receive capacity and alignment.</summary>

@@ -15,6 +15,7 @@ internal static class RoutingPlanner
     /// <param name="marks">Of the buffer.</param>
     public static void Count(RoutingPlan plan, ReadOnlySpan<int> choices, ExpertMarks marks)
     {
+        plan.HoldRows();
         Array.Clear(plan.TokensTo);
         Array.Clear(plan.ChoicesOf);
         Span<int> choicesOf = plan.ChoicesOf;
