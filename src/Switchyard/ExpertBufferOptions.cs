@@ -63,8 +63,9 @@ public sealed record ExpertBufferOptions
     public IReadOnlyList<int>? CpuAffinity { get; init; }
 
     /// <summary>
-    /// Multiprocessors that a call takes on a device, where it does not say itself; each rank's own choice. Default: on a device of its own 24, which
-    /// fill an NVLink; where ranks share a device, an even share of it, at most 16. 1 to the device's. Other backends ignore it.
+    /// Multiprocessors that a call takes on a device, where it does not say itself; each rank's own choice. Default: one for each
+    /// 128 KiB of rows that a rank may send (<see cref="MaxTokensPerRank"/> × the smaller of ranks and <see cref="TopK"/>), at least 4 and at most 24 on
+    /// a device of its own, which fill an NVLink; where ranks share a device at most 16 and an even share of it. 1 to the device's. Other backends ignore it.
     /// </summary>
     public int? Multiprocessors { get; init; }
 

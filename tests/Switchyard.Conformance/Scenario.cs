@@ -46,6 +46,8 @@ public sealed record RankContext(ExpertGroup Group, ExpertBackend Backend, int S
         where T : unmanaged => new()
         {
             Backend = Backend,
+            // More than such small shapes would take by themselves, so that there is much to share out; of all ranks fewer than any device has.
+            Multiprocessors = Math.Min(16, 100 / shape.Ranks),
             Experts = shape.Experts,
             TopK = shape.TopK,
             Hidden = shape.Hidden,

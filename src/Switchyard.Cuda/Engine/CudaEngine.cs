@@ -15,12 +15,6 @@ namespace Switchyard.Cuda.Engine;
 /// </summary>
 internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
 {
-    /// <summary>On a device of its own: as many as keep an NVLink full.</summary>
-    private const int DefaultMultiprocessors = 24;
-
-    /// <summary>On a shared device more than these add nothing.</summary>
-    private const int DefaultSharedMultiprocessors = 16;
-
     private const int SeenBits = 6;
 
     /// <summary>Spreads addresses that are multiples of large powers of two (Knuth's multiplicative hashing).</summary>
@@ -78,7 +72,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         _placement = setup.Options.PlacementFor(_channel.Size);
         _receiveCapacity = setup.Options.ReceiveCapacityFor(_channel.Size);
         _mostBlocks = runtime.Multiprocessors / setup.Neighbours;
-        _defaultBlocks = BlocksOf(setup.Options.Multiprocessors ?? DefaultBlocks(setup.Neighbours), nameof(ExpertBufferOptions.Multiprocessors));
+        _defaultBlocks = BlocksOf(setup.Options.Multiprocessors ?? DefaultBlocks(setup), nameof(ExpertBufferOptions.Multiprocessors));
         int locals = _placement.ExpertsOf(_channel.Rank).Length;
         _load = new long[locals];
 
@@ -247,8 +241,8 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         };
     }
 
-    private int DefaultBlocks(int neighbours) =>
-        neighbours == 1 ? Math.Min(DefaultMultiprocessors, _mostBlocks) : Math.Clamp(_mostBlocks, 1, DefaultSharedMultiprocessors);
+    private int DefaultBlocks(EngineSetup setup) => MultiprocessorDefault.For(
+        setup.Options.MaxTokensPerRank, _layout.Ranks, _layout.TopK, _layout.RowBytes, setup.Neighbours, _mostBlocks);
 
     /// <summary>Blocks that wait for each other must run at once, each on a multiprocessor.</summary>
     private int BlocksOf(int multiprocessors, string option)
