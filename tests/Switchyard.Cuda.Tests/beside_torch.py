@@ -26,7 +26,7 @@ def host(programs: pathlib.Path):
     if packed.exists():
         return packed, programs
     root = pathlib.Path(shutil.which("dotnet")).resolve().parent
-    return sorted(root.glob("host/fxr/*/libhostfxr.so"))[-1], root
+    return max(root.glob("host/fxr/*/libhostfxr.so"), key=lambda path: [int(part) for part in path.parent.name.split("-")[0].split(".")]), root
 
 
 def run_tests(programs: pathlib.Path, arguments: list) -> int:
@@ -53,6 +53,8 @@ class Products(threading.Thread):
         self.expected = [factor @ factor for factor in self.factors]
         self.made = 0
         self.is_over = threading.Event()
+        for device in self.devices:
+            torch.cuda.synchronize(device)  # what is compared with comes of other streams
         self.multiply()  # so that everything is loaded and allocated before the tests begin
         self.made = 0
 

@@ -1,9 +1,9 @@
 namespace Switchyard.Cuda.Engine;
 
-/// <summary>How many multiprocessors a call takes that does not say: as many as its rows and their way can use. Measured: docs/gpu.md.</summary>
+/// <summary>How many multiprocessors a call takes that does not say: as many as its rows and their way can use. What they are worth: docs/gpu.md.</summary>
 internal static class MultiprocessorDefault
 {
-    /// <summary>What keeps one at work: fewer bytes are on their way before another would have begun.</summary>
+    /// <summary>Of rows sent, for which another multiprocessor is worth taking.</summary>
     private const long BytesOfOne = 128 << 10;
 
     /// <summary>Planning and waiting for peers is shared out among so many even where there is next to nothing to move.</summary>
