@@ -71,29 +71,34 @@ internal sealed class CallRanks : IDisposable
         }
     }
 
-    public Dispatched Dispatch(int rank, DeviceOptions device, bool isFixed = true) => Buffers[rank].Dispatch(
-        ReadOnlyTensorView.FromPointer(X[rank], Tokens, Hidden, Hidden, ElementType.Single, 0),
-        ReadOnlyTensorView.FromPointer(Indices[rank], Tokens, TopK, TopK, ElementType.Int32, 0),
-        default,
-        new() { FixedShape = isFixed, Device = device });
+    public Dispatched Dispatch(int rank, DeviceOptions device, bool isFixed = true) => DispatchWith(rank, new() { FixedShape = isFixed, Device = device });
 
-    public void Combine(int rank, Dispatched received, DeviceOptions device) => Buffers[rank].Combine(
-        received.Rows, received.Handle, TensorView.FromPointer(Output[rank], Tokens, Hidden, Hidden, ElementType.Single, 0), new() { Device = device });
+    public Dispatched DispatchWith(int rank, DispatchOptions options) => Buffers[rank].Dispatch(
+        Rows(rank), ReadOnlyTensorView.FromPointer(Indices[rank], Tokens, TopK, TopK, ElementType.Int32, 0), default, options);
+
+    /// <summary>The same rows the same way.</summary>
+    public Dispatched Dispatch(int rank, DispatchHandle handle, DeviceOptions device) => Buffers[rank].Dispatch(Rows(rank), handle, device);
+
+    public void Combine(int rank, Dispatched received, DeviceOptions device) => Combine(rank, received.Rows, received.Handle, device);
+
+    public void Combine(int rank, ReadOnlyTensorView results, DispatchHandle handle, DeviceOptions device) => Buffers[rank].Combine(
+        results, handle, TensorView.FromPointer(Output[rank], Tokens, Hidden, Hidden, ElementType.Single, 0), new() { Device = device });
 
     public void Synchronize()
     {
         foreach (CudaStream stream in Streams) stream.Synchronize();
     }
 
-    /// <summary>Rows were combined as they came: each token's sum is its row, once for each rank that it went to.</summary>
-    public void RequireSums()
+    /// <summary>Rows were combined as they came: each token's sum is its row, once for each rank that it went to, or for each of its choices.</summary>
+    public void RequireSums(RowLayout layout = RowLayout.RankMajor)
     {
         for (int rank = 0; rank < Count; rank++)
         {
             float[] output = Read<float>(rank, Output[rank], Tokens * Hidden);
             for (int token = 0; token < Tokens; token++)
             {
-                int rows = ChoicesOnHost[rank].AsSpan(token * TopK, TopK).ToArray().Where(expert => expert >= 0).Select(RankOf).Distinct().Count();
+                int[] chosen = [.. ChoicesOnHost[rank].AsSpan(token * TopK, TopK).ToArray().Where(expert => expert >= 0)];
+                int rows = layout == RowLayout.ExpertMajor ? chosen.Length : chosen.Select(RankOf).Distinct().Count();
                 for (int i = 0; i < Hidden; i++)
                 {
                     float value = XOnHost[rank][(token * Hidden) + i], sum = rows == 0 ? 0 : value;
@@ -129,6 +134,8 @@ internal sealed class CallRanks : IDisposable
         foreach (CudaAccess memory in _memory) memory.Dispose();
         foreach (ExpertGroup group in _groups) group.Dispose();
     }
+
+    private ReadOnlyTensorView Rows(int rank) => ReadOnlyTensorView.FromPointer(X[rank], Tokens, Hidden, Hidden, ElementType.Single, 0);
 
     private int RankOf(int expert) => Enumerable.Range(0, Count).First(rank => expert < (rank + 1) * Experts / Count);
 

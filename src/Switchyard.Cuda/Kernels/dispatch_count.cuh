@@ -110,9 +110,10 @@ DEVICE u64 count_ranks(const DispatchArgs& a, const Scratch& s, Chunk tokens, u3
     return of_first;
 }
 
-// Writes the entries of a warp's tokens, in order of ranks: their ordinals among the rows to each. As many tokens at a time as have lanes for all their places.
+// Writes the entries of a warp's tokens, in order of ranks: their ordinals among the rows to each. A lane for each rank of a token, several tokens
+// at a time, or several rounds.
 DEVICE void place_by_rank(const DispatchArgs& a, const Scratch& s, const i32* base, Chunk tokens, u64 of_first) {
-    u32 lane = lane_index(), k = a.x.top_k, lanes = a.lanes_a_token;
+    u32 lane = lane_index(), k = a.x.top_k, lanes = a.lanes_a_token, place = lane % lanes;
     const u32* begun = s.of_ranks + warp_index() * MAX_RANKS;
     OfRanks before = { lane < a.x.ranks ? begun[lane] + base[lane] : 0, lane + WARP < a.x.ranks ? begun[lane + WARP] + base[lane + WARP] : 0 };
     u64 ranks = of_first;
@@ -120,15 +121,16 @@ DEVICE void place_by_rank(const DispatchArgs& a, const Scratch& s, const i32* ba
         u32 count = tokens.end - first < WARP ? tokens.end - first : WARP;
         u64 next = first + WARP + lane < tokens.end ? *ranks_at(a, first + WARP + lane) : 0;
         OfRanks there = lanes_of(a.x, ranks);
-        ROLLED for (u32 some = 0; some < count; some += WARP / lanes) {
-            u32 token = some + lane / lanes;
-            u64 left = from_lane(ranks, token % WARP);
-            ROLLED for (u32 i = 0; i < lane % lanes; i++) left &= left - 1;
-            ROLLED for (u32 round = 0; round < k; round += lanes) {
-                u32 place = round + lane % lanes, rank = left != 0 ? (u32)__builtin_ctzll(left) : 0;
-                u32 row = before.of(rank) + (u32)__builtin_popcount(there.of(rank) & ((1u << token % WARP) - 1));
-                if (token < count && place < k) a.summed[(u64)(first + token) * k + place] = left != 0 ? Entry { (i32)rank, (i32)row } : Entry { -1, 0 };
-                ROLLED for (u32 i = 0; i < lanes && k > lanes; i++) left &= left - 1;
+        ROLLED for (u32 round = 0; round < k || round < a.x.ranks; round += lanes) {
+            u32 rank = round + place, row = before.of(rank % MAX_RANKS), tokens_there = there.of(rank % MAX_RANKS);
+            ROLLED for (u32 some = 0; some < count; some += WARP / lanes) {
+                u32 token = some + lane / lanes;
+                u64 of_token = from_lane(ranks, token);
+                if (token >= count) continue;
+                Entry* entries = a.summed + (u64)(first + token) * k;
+                if (rank < a.x.ranks && (of_token >> rank & 1) != 0)
+                    entries[__builtin_popcountll(of_token & ((1ull << rank) - 1))] = { (i32)rank, (i32)(row + (u32)__builtin_popcount(tokens_there & ((1u << token) - 1))) };
+                if (rank < k && rank >= (u32)__builtin_popcountll(of_token)) entries[rank] = { -1, 0 };
             }
         }
         before.low += (u32)__builtin_popcount(there.low);

@@ -203,28 +203,33 @@ template <class T> DEVICE void write_scales(const DispatchArgs& a, const Agreed&
     }
 }
 
-// As many columns of a lane's row as tokens' lanes hold, some in one store.
-template <u32 Width> DEVICE void write_columns(const Region& region, i32 rank, i64 at, u32 end, u32 leader, u32 mine, float weight) {
-    for (u32 column = 0; column < end; column += Width) {
+// Columns of some tokens' rows: a lane for each place of a token holds what is there, and one for each column what was chosen. Lanes side by side
+// write what lies side by side, so many columns in one store.
+template <u32 Width> DEVICE void write_columns(const DispatchArgs& a, const Agreed& agreed, const Entry& there, u32 first, u32 count, u32 mine, float weight) {
+    u32 k = a.x.top_k, lane = lane_index() % a.lanes_a_token, leader = lane_index() - lane, stores = count / Width;
+    for (u32 some = 0; some < a.lanes_a_token * stores; some += a.lanes_a_token) {
+        u32 place = (some + lane) / stores, column = (some + lane) % stores * Width;
+        i32 rank = (i32)from_lane((u32)there.rank, leader + place), row = (i32)from_lane((u32)there.row, leader + place);
         struct alignas(4 * Width) { i32 v[Width]; } indices;
         struct alignas(4 * Width) { float v[Width]; } weights;
         for (u32 i = 0; i < Width; i++) {
-            u32 place = from_lane(mine, leader + column + i);
+            u32 chosen = from_lane(mine, leader + column + i);
             float carried = from_lane(weight, leader + column + i);
-            bool is_here = place >> 16 == (u32)rank;
-            indices.v[i] = is_here ? (i32)(place & 0xffff) : -1;
+            bool is_here = chosen >> 16 == (u32)rank;
+            indices.v[i] = is_here ? (i32)(chosen & 0xffff) : -1;
             weights.v[i] = is_here ? carried : 0;
         }
         if (rank < 0) continue;
-        *(decltype(indices)*)(region.indices + at + column) = indices;
-        *(decltype(weights)*)(region.weights + at + column) = weights;
+        i64 at = (i64)row * k + first + column;
+        *(decltype(indices)*)(agreed.regions[rank].indices + at) = indices;
+        *(decltype(weights)*)(agreed.regions[rank].weights + at) = weights;
     }
 }
 
-// Several tokens at a time: a lane for each place of a token, which writes the row that is there: its source, and for each column the expert here
-// that was chosen and its weight, or none.
+// Several tokens at a time: a lane for each place of a token, which writes the source of the row that is there; and for each column of each row the
+// expert there that was chosen and its weight, or none.
 DEVICE void write_metadata(const DispatchArgs& a, const Agreed& agreed, u32 first, u32 tokens) {
-    u32 k = a.x.top_k, place = lane_index() % a.lanes_a_token, token = first + lane_index() / a.lanes_a_token, leader = lane_index() - place;
+    u32 k = a.x.top_k, place = lane_index() % a.lanes_a_token, token = first + lane_index() / a.lanes_a_token;
     // Of more places than lanes some at a time.
     for (u32 round = 0; round < k; round += a.lanes_a_token) {
         Entry entry = { -1, 0 };
@@ -239,17 +244,15 @@ DEVICE void write_metadata(const DispatchArgs& a, const Agreed& agreed, u32 firs
             continue;
         }
         for (u32 columns = 0; columns < k; columns += a.lanes_a_token) {
-            u32 index = token * k + columns + place, mine = 0xffffffff;
+            u32 index = token * k + columns + place, mine = 0xffffffff, count = k - columns < a.lanes_a_token ? k - columns : a.lanes_a_token;
             float weight = 1;
             if (token < first + tokens && columns + place < k) {
                 i32 expert = choice_at(a, index);
                 if (expert >= 0) mine = a.places[expert];
                 if (a.weights) weight = a.weights[index];
             }
-            u32 end = k - columns < a.lanes_a_token ? k - columns : a.lanes_a_token;
-            i64 at = (i64)entry.row * k + columns;
-            if (k % 4 == 0 && end % 4 == 0) write_columns<4>(region, entry.rank, at, end, leader, mine, weight);
-            else write_columns<1>(region, entry.rank, at, end, leader, mine, weight);
+            if (k % 4 == 0 && count % 4 == 0) write_columns<4>(a, agreed, entry, columns, count, mine, weight);
+            else write_columns<1>(a, agreed, entry, columns, count, mine, weight);
         }
     }
 }
