@@ -34,7 +34,7 @@ public sealed class PressureTests
     {
         Gpu.SkipUnlessPresent();
         string[] scenarios = [.. Scenarios.Select(row => row.Data)];
-        int draws = Soak.Times(3, 200), devices = CudaDevice.Count;
+        int draws = Soak.Times(3, 60), devices = CudaDevice.Count;
         for (int draw = 0; draw < draws; draw++)
             await RunAsync(Random.Shared.GetItems(scenarios, 1)[0], Random.Shared.Next(1, 9), devices, Random.Shared.Next(1 << 20), times: 20);
         Soak.Report("GPU: random scenarios with 1 to 8 ranks, 20 runs a seed", $"{devices} devices, {draws} seeds, all bits as the reference's");

@@ -87,32 +87,39 @@ struct Groups {
 
 // How the sums of a rank are shared out among its warps: rows whole, or in so many stretches of chunks that every warp has enough of them.
 struct Stretches {
-    u32 chunks, parts, length, all, stride;
+    u32 chunks, parts, length, all, warps;
+    bool are_taken; // as warps come to them; otherwise each has every so manieth
     DEVICE Stretches(u32 count, u32 row_bytes, u32 chunk_bytes) {
-        constexpr u32 ENOUGH = 24; // a warp: one more or less then matters little
+        constexpr u32 ENOUGH = 24;        // a warp: one more or less then matters little
+        constexpr u32 LONG = 4, SOME = 8; // chunks beside which it costs little to ask for the next stretch, where each warp has some so long
         chunks = (row_bytes + chunk_bytes - 1) / chunk_bytes;
-        stride = MAX_WARPS * block_count();
-        u32 wanted = count < stride * ENOUGH && count > 0 ? (stride * ENOUGH + count - 1) / count : 1;
+        warps = MAX_WARPS * block_count();
+        u32 wanted = count < warps * ENOUGH && count > 0 ? (warps * ENOUGH + count - 1) / count : 1;
         length = wanted < chunks ? (chunks + wanted - 1) / wanted : 1;
+        if (length < LONG && count * chunks >= warps * LONG * SOME) length = LONG;
         parts = (chunks + length - 1) / length;
         all = count * parts;
+        are_taken = length >= LONG;
     }
 };
 
-// What a warp loads next: a chunk of a sum's row, as many contributions as a stage holds at a time.
+// What a warp loads next: a chunk of a sum's row, as many contributions as a stage holds at a time. Which long stretch, is settled as it is taken,
+// so that no warp ends long before another.
 struct Item {
     u32 stretch, sum, chunk, end, group;
-    DEVICE Item(const Stretches& s, u32 first) : group(0) { begin(s, first); }
-    DEVICE void begin(const Stretches& s, u32 at) {
+    u32 taken; // lane 0: the stretch behind this one
+    DEVICE Item(const Stretches& s, u32* counter) : group(0) { begin(s, counter, warp_index() * block_count() + block_index()); }
+    DEVICE void begin(const Stretches& s, u32* counter, u32 at) {
         stretch = at;
         sum = at / s.parts;
         chunk = (at - sum * s.parts) * s.length;
         end = chunk + s.length < s.chunks ? chunk + s.length : s.chunks;
+        if (s.are_taken && at < s.all && lane_index() == 0) taken = s.warps + add_relaxed_gpu(counter, 1);
     }
-    DEVICE void next(const Stretches& s, u32 groups) {
+    DEVICE void next(const Stretches& s, u32* counter, u32 groups) {
         if (++group < groups) return;
         group = 0;
-        if (++chunk == end) begin(s, stretch + s.stride);
+        if (++chunk == end) begin(s, counter, s.are_taken ? from_lane(taken, 0) : stretch + s.warps);
     }
 };
 
@@ -126,7 +133,7 @@ struct Load {
 };
 
 // Contributions are loaded by bulk copies, one lane each, a stage ahead of the lanes that add them.
-template <class Element, u32 SOURCES, class Sums> DEVICE void add_all(const Sums& sums, u32 row_bytes, u32 shared) {
+template <class Element, u32 SOURCES, class Sums> DEVICE void add_all(const Sums& sums, u32* counter, u32 row_bytes, u32 shared) {
     constexpr u32 CHUNK_BYTES = STAGE_BYTES / SOURCES, UNITS = CHUNK_BYTES / (WARP * 16); // of 16 bytes that a lane adds
     u32 lane = lane_index(), warp = warp_index();
     u32 barriers = shared + warp * STAGES * 8, ring = shared + RING_OFFSET + warp * STAGES * STAGE_BYTES;
@@ -138,7 +145,7 @@ template <class Element, u32 SOURCES, class Sums> DEVICE void add_all(const Sums
     u32 groups = (sums.places() + SOURCES - 1) / SOURCES;
     Stretches stretches(sums.count(), row_bytes, CHUNK_BYTES);
     bool multiplies = sums.multiplies();
-    Item item(stretches, warp * block_count() + block_index());
+    Item item(stretches, counter);
     auto term_of_item = [&]() INLINED { return lane < SOURCES && item.stretch < stretches.all ? sums.term(item.sum, item.group * SOURCES + lane) : Term { nullptr, 0 }; };
     Term next = term_of_item();
     auto load = [&](u32 stage) INLINED {
@@ -149,7 +156,7 @@ template <class Element, u32 SOURCES, class Sums> DEVICE void add_all(const Sums
         sync_warp();
         if (next.row) bulk_load(ring + stage * STAGE_BYTES + lane * CHUNK_BYTES, next.row + offset, started.bytes, barrier);
         u32 before = item.stretch;
-        item.next(stretches, groups);
+        item.next(stretches, counter, groups);
         if (groups > 1 || item.stretch != before) next = term_of_item();
         return started;
     };
@@ -274,14 +281,15 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
         fence_proxy_async_global();
         Tokens tokens(a, agreed.results);
         // The fewer come together, the longer the chunks: what a turn takes beside adding is for more bytes.
-        if (tokens.places() <= FEW) add_all<Element, FEW>(tokens, a.row_bytes, shared_address(shared));
-        else add_all<Element, MANY>(tokens, a.row_bytes, shared_address(shared));
+        if (tokens.places() <= FEW) add_all<Element, FEW>(tokens, &a.x.state->taken, a.row_bytes, shared_address(shared));
+        else add_all<Element, MANY>(tokens, &a.x.state->taken, a.row_bytes, shared_address(shared));
         if (a.reduced_weights) reduce_weights(a, agreed.heard);
     }
     if (!is_last_block<TO_OWN_BLOCKS>(&a.x.state->finished)) return;
     if (refused && thread_index() == 0) tell_refusal(a.x, COMBINE, agreed.verdict);
     ROLLED for (u32 rank = thread_index(); rank < a.x.ranks; rank += THREADS) st_release_sys(done_at(a.x, rank, a.x.rank), epoch_word(epoch));
     if (thread_index() != 0) return;
+    st_relaxed_gpu(&a.x.state->taken, 0u);
     st_relaxed_gpu(&a.x.state->pulled, epoch);
     st_relaxed_gpu(&a.x.state->epoch, epoch);
 }
@@ -290,7 +298,8 @@ template <class Element> DEVICE void sum_groups(const SumArgs& a) {
     DYNAMIC_SHARED(shared);
     griddepcontrol_wait();
     if (is_over(a.x)) return;
-    add_all<Element, MANY>(Groups { a }, a.row_bytes, shared_address(shared));
+    add_all<Element, MANY>(Groups { a }, &a.x.state->taken, a.row_bytes, shared_address(shared));
+    if (is_last_block<TO_OWN_BLOCKS>(&a.x.state->finished) && thread_index() == 0) st_relaxed_gpu(&a.x.state->taken, 0u);
 }
 
 KERNEL(THREADS) combine_bfloat16(const CombineArgs a) { combine<BFloat16>(a); }

@@ -67,7 +67,7 @@ struct State {
     u32 begun;    // blocks of the running call that came so far
     u32 finished;
     u32 placed;   // blocks of a dispatch that know where their rows go; 0 between calls
-    u32 taken;    // tokens that were taken to be moved, the first of each warp not counted; 0 between calls
+    u32 taken;    // tokens or stretches of sums that warps have taken, the first of each not counted; 0 between kernels
 };
 
 enum Refusal : u64 { GRANTED = 0, NO_BYTES = 1, NO_ROWS = 2, NO_EXPERT = 3 };
