@@ -88,7 +88,7 @@ struct Groups {
 // How the sums of a rank are shared out among its warps: rows whole, or in so many stretches of chunks that every warp has enough of them.
 struct Stretches {
     u32 chunks, parts, length, all, warps;
-    bool are_taken; // as warps come to them; otherwise each has every so manieth
+    bool are_taken; // by warps as they come to them; otherwise they go around
     DEVICE Stretches(u32 count, u32 row_bytes, u32 chunk_bytes) {
         constexpr u32 ENOUGH = 24;        // a warp: one more or less then matters little
         constexpr u32 LONG = 4, SOME = 8; // chunks beside which it costs little to ask for the next stretch, where each warp has some so long

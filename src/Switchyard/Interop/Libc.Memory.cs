@@ -15,8 +15,14 @@ internal static unsafe partial class Libc
     public const int F_SEAL_SEAL = 1;
     public const int F_SEAL_SHRINK = 2;
     public const int F_SEAL_GROW = 4;
+    public const int PROT_NONE = 0;
     public const int PROT_READ_WRITE = 3;
     public const int MAP_SHARED = 1;
+    public const int MAP_PRIVATE = 2;
+    public const int MAP_FIXED = 0x10;
+    public const int MAP_ANONYMOUS = 0x20;
+    public const int MAP_NORESERVE = 0x4000;
+    public const int MADV_COLLAPSE = 25;
     public static readonly nint MAP_FAILED = -1;
 
     [LibraryImport(Library, SetLastError = true)]
@@ -34,6 +40,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial nint mmap(nint address, nuint length, int protection, int flags, int fd, long offset);
+
+    [LibraryImport(Library, SetLastError = true)]
+    public static partial int madvise(nint address, nuint length, int advice);
 
     [LibraryImport(Library, SetLastError = true)]
     public static partial int munmap(nint address, nuint length);
