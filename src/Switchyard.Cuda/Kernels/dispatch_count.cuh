@@ -111,7 +111,7 @@ DEVICE u64 count_ranks(const DispatchArgs& a, const Scratch& s, Chunk tokens, u3
 }
 
 // Writes the entries of a warp's tokens, in order of ranks: their ordinals among the rows to each. A lane for each rank of a token, several tokens
-// at a time, or several rounds.
+// at a time, or several rounds; the places behind its ranks hold none.
 DEVICE void place_by_rank(const DispatchArgs& a, const Scratch& s, const i32* base, Chunk tokens, u64 of_first) {
     u32 lane = lane_index(), k = a.x.top_k, lanes = a.lanes_a_token, place = lane % lanes;
     const u32* begun = s.of_ranks + warp_index() * MAX_RANKS;
