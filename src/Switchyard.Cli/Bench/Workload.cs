@@ -36,6 +36,9 @@ internal sealed class Workload
     /// <summary>Rows by source rank, then by receiving rank.</summary>
     public int[][] Rows { get; }
 
+    /// <summary>Rows that are read and written in all: of each source token one, and those received.</summary>
+    public long RowsMoved => ((long)Shape.Ranks * Shape.Tokens) + Rows.Sum(bySource => bySource.Sum(each => (long)each));
+
     public int MostRowsReceived => Enumerable.Range(0, Shape.Ranks).Max(RowsReceivedBy);
 
     public int RowsReceivedBy(int rank) => Rows.Sum(bySource => bySource[rank]);

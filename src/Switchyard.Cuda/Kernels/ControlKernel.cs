@@ -9,7 +9,8 @@ internal sealed class ControlKernel
     public const string AwaitDoneName = "await_done";
     public const string CloseName = "close";
 
-    private static readonly LaunchShape _shape = new(1, Limits.MaxRanks);
+    private static readonly LaunchShape _aWarp = new(1, 32);
+    private static readonly LaunchShape _aThreadARank = new(1, Limits.MaxRanks);
     private readonly CudaFunction _awaitDone;
     private readonly CudaFunction _close;
 
@@ -27,8 +28,8 @@ internal sealed class ControlKernel
     }
 
     /// <summary>Enqueues a wait until all readers of the last combine are done.</summary>
-    public void AwaitDone(CudaStream stream, in ExchangeArgs exchange) => _awaitDone.Launch(_shape, stream, exchange);
+    public void AwaitDone(CudaStream stream, in ExchangeArgs exchange) => _awaitDone.Launch(_aWarp, stream, exchange);
 
     /// <summary>Enqueues telling all ranks that this one makes no more calls.</summary>
-    public void Close(CudaStream stream, in ExchangeArgs exchange) => _close.Launch(_shape, stream, exchange);
+    public void Close(CudaStream stream, in ExchangeArgs exchange) => _close.Launch(_aThreadARank, stream, exchange);
 }

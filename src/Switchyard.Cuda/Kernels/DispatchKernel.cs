@@ -17,8 +17,7 @@ internal sealed class DispatchKernel
     private const int Warps = Threads / 32;
     private const int Stages = 2;
     private const int RingOffset = 256;
-    private const int KeptChoices = 8;
-    private const int MaxMovers = 12; // the others keep the books; 8 bytes for each stage of theirs fit before the rings
+    private const int MaxMovers = 10; // the others keep the books; with more, a rank's last rows end further apart. 8 bytes for each stage of theirs fit before the rings
     private const int MaxPieceBytes = 14336; // 7 warps of two stages fill the shared memory of a Hopper block
     private const int MaxQuantizedPieceBytes = 7168; // as given
     private const int PackedGroup = 4 * Float8Scales.GroupSize; // channels whose packed scales share a word
@@ -51,8 +50,8 @@ internal sealed class DispatchKernel
         int movers = Math.Min(MaxMovers, (_sharedBytes - RingOffset) / (Stages * stageBytes));
         args.Movers = (uint)movers;
         args.LanesAToken = Math.Min(32, BitOperations.RoundUpToPowerOf2(args.Exchange.TopK));
-        // As dispatch_count.cuh's Scratch: counts by warp and rank, choices by thread, four numbers an expert, counts by warp and expert.
-        int scratch = (((Warps * Limits.MaxRanks) + (Threads * KeptChoices)) * sizeof(uint)) + ((int)args.Exchange.Experts * ((4 * sizeof(int)) + (Warps * sizeof(ushort))));
+        // As dispatch_count.cuh's Scratch: counts by warp and rank, four numbers an expert, counts by warp and expert.
+        int scratch = (Warps * Limits.MaxRanks * sizeof(uint)) + ((int)args.Exchange.Experts * ((4 * sizeof(int)) + (Warps * sizeof(ushort))));
         _function.Launch(new LaunchShape(blocks, Threads, Math.Max(scratch, RingOffset + (movers * Stages * stageBytes)), Overlap: true), stream, args);
     }
 

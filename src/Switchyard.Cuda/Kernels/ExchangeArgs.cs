@@ -42,7 +42,7 @@ internal struct ExchangeArgs
 /// <summary>A rank's words that only its own kernels touch: zeroed once, before any of them.</summary>
 internal static class DeviceState
 {
-    public const int Bytes = 64;
+    public const int Bytes = 64 + (Limits.MaxRanks * sizeof(ulong));
 }
 
 /// <summary>Why a call was refused on all ranks.</summary>

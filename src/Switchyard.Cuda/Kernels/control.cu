@@ -2,7 +2,7 @@
 #include "exchange.cuh"
 
 // Until all readers of the last combine are done; for memory that the caller is to write before the next call.
-KERNEL(64) await_done(const Exchange x) {
+KERNEL(32) await_done(const Exchange x) {
     if (is_over(x)) return;
     await_readers(x, NO_CALL, ld_relaxed_gpu(&x.state->epoch));
 }

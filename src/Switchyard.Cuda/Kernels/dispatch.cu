@@ -44,8 +44,8 @@ DEVICE void refuse(const DispatchArgs& a, const Agreed& agreed) {
 // The last block to have written: tells each rank that it has all rows of this one, and awaits those of the others.
 DEVICE bool signal_rows(const DispatchArgs& a, const Plan& plan, u64 epoch) {
     u32 peer = thread_index();
-    bool failed = is_broken(a.x);
-    if (peer < a.x.ranks && !failed) {
+    bool failed = false;
+    if (peer < a.x.ranks) {
         i32 sent = plan.sent_to[peer], expected = plan.received_from[peer];
         if (sent > 0) st_release_sys(arrival_at(a.x, peer, a.x.rank), epoch_word(epoch, (u32)sent));
         u64 word;
@@ -129,7 +129,7 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
     if (!is_cached(a) && !plan_rows(a, scratch, agreed, epoch)) return;
     if (!agree(a, agreed, epoch)) return;
     mark(a, AGREED);
-    bool refused = agreed.verdict.refused != GRANTED;
+    bool refused = agreed.verdict.refused != GRANTED, failed = false;
     if (!refused) {
         if (!is_cached(a)) {
             place_rows(a, scratch, agreed, tokens, ranks_of_first);
@@ -139,8 +139,8 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
         if (thread_index() == 0) add_release_gpu(&a.x.state->placed, 1);
         mark(a, PLACED);
         if (warp < a.movers) {
-            if (a.given_element == NOT_QUANTIZED) move_rows(a, agreed, warp, shared_address(shared));
-            else quantize_rows(a, agreed, warp, shared_address(shared));
+            if (a.given_element == NOT_QUANTIZED) failed = !move_rows(a, agreed, warp, shared_address(shared));
+            else failed = !quantize_rows(a, agreed, warp, shared_address(shared));
         } else {
             if (!is_cached(a) && block_index() == 0 && warp == WARPS - 1) publish_counts(a, agreed);
             keep_books(a, agreed, tokens, warp - a.movers, WARPS - a.movers);
@@ -148,7 +148,7 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
     }
     mark(a, MOVED);
     mark(a, KEPT, THREADS - WARP);
-    if (!is_last_block<TO_OTHER_RANKS>(&a.x.state->finished)) return;
+    if (any_of_block(failed) || !is_last_block<TO_OTHER_RANKS>(&a.x.state->finished)) return;
     if (thread_index() == 0) {
         st_relaxed_gpu(&a.x.state->placed, 0u);
         st_relaxed_gpu(&a.x.state->taken, 0u);

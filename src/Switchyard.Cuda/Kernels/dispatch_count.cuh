@@ -2,7 +2,7 @@
 #pragma once
 #include "dispatch_args.cuh"
 
-constexpr u32 KEPT_CHOICES = 8; // of a token, where a loop finds them
+constexpr u32 FIRST_CHOICES = 8; // of a token, that are held in registers
 
 // Shared memory while rows are counted and placed, before it becomes the movers' rings.
 struct Scratch {
@@ -11,7 +11,6 @@ struct Scratch {
     i32* bases;      // by expert: where this block's rows begin
     u32* places;     // by expert, as the caller gives them; read while nothing else can be done
     u32* experts_of; // by rank, then local index, likewise
-    i32* choices;    // by place, then thread: those of the token that it looks at
     u16* of_experts; // by warp, then expert: its choices; then those of lower warps
 };
 DEVICE Scratch scratch_in(u8* shared, const Exchange& x) {
@@ -21,51 +20,59 @@ DEVICE Scratch scratch_in(u8* shared, const Exchange& x) {
     s.bases = s.all + x.experts;
     s.places = (u32*)(s.bases + x.experts);
     s.experts_of = s.places + x.experts;
-    s.choices = (i32*)(s.experts_of + x.experts);
-    s.of_experts = (u16*)(s.choices + KEPT_CHOICES * THREADS);
+    s.of_experts = (u16*)(s.experts_of + x.experts);
     return s;
 }
 
-// The choices of a lane's token; the first ones are read together.
+// The choices of a lane's tokens, one token after the other: the first ones in registers, read together and ahead.
 struct Choices {
     const DispatchArgs& a;
-    i32* kept; // every THREADS-th
+    u32 end; // of the tokens
     u32 begin;
+    i32 first[FIRST_CHOICES], ahead[FIRST_CHOICES];
 
-    // Returns the first one that is no expert, or one twice; top-k where there is none.
-    DEVICE u32 read(u32 token, bool is_one) {
+    DEVICE Choices(const DispatchArgs& args, u32 token, u32 end_of_tokens) : a(args), end(end_of_tokens) { fetch(token); }
+    DEVICE void fetch(u32 token) {
+#pragma unroll
+        for (u32 i = 0; i < FIRST_CHOICES; i++) ahead[i] = token < end && i < a.x.top_k ? choice_at(a, token * a.x.top_k + i) : -1;
+    }
+    // Goes on to the token that was fetched. Returns the first choice of it that is no expert, or one twice; top-k where there is none.
+    DEVICE u32 read(u32 token) {
         begin = token * a.x.top_k;
+        bool is_one = token < end;
         u32 wrong = a.x.top_k;
-        i32 some[KEPT_CHOICES];
 #pragma unroll
-        for (u32 i = 0; i < KEPT_CHOICES; i++) some[i] = is_one && i < a.x.top_k ? choice_at(a, begin + i) : -1;
+        for (u32 i = 0; i < FIRST_CHOICES; i++) first[i] = ahead[i];
+        fetch(token + WARP);
 #pragma unroll
-        for (u32 i = KEPT_CHOICES; i-- > 0;) {
-            bool bad = some[i] == NO_SUCH_EXPERT;
-            for (u32 earlier = 0; earlier < i; earlier++) bad |= some[i] == some[earlier] && some[i] >= 0;
+        for (u32 i = FIRST_CHOICES; i-- > 0;) {
+            bool bad = first[i] == NO_SUCH_EXPERT;
+            for (u32 earlier = 0; earlier < i; earlier++) bad |= first[i] == first[earlier] && first[i] >= 0;
             if (bad) wrong = i;
-            kept[i * THREADS] = some[i];
         }
-        ROLLED for (u32 i = KEPT_CHOICES; i < a.x.top_k && is_one && i < wrong; i++) {
+        ROLLED for (u32 i = FIRST_CHOICES; i < a.x.top_k && is_one && i < wrong; i++) {
             i32 expert = choice_at(a, begin + i);
             bool bad = expert == NO_SUCH_EXPERT;
-            ROLLED for (u32 earlier = 0; earlier < i && expert >= 0; earlier++) bad |= (*this)[earlier] == expert;
+#pragma unroll
+            for (u32 earlier = 0; earlier < FIRST_CHOICES; earlier++) bad |= expert >= 0 && first[earlier] == expert;
+            ROLLED for (u32 earlier = FIRST_CHOICES; earlier < i && expert >= 0; earlier++) bad |= choice_at(a, begin + earlier) == expert;
             if (bad) wrong = i;
         }
         return wrong;
     }
-    DEVICE i32 operator[](u32 i) const { return i < KEPT_CHOICES ? kept[i * THREADS] : choice_at(a, begin + i); }
 };
 
 // The ranks that a token has rows on, a bit each; counts its choices, where they are told apart by nothing else.
 DEVICE u64 ranks_of(const DispatchArgs& a, const Scratch& s, const Choices& choices) {
     u64 ranks = 0;
-    ROLLED for (u32 i = 0; i < a.x.top_k; i++) {
-        i32 expert = choices[i];
-        if (expert < 0) continue;
+    auto count = [&](i32 expert) INLINED {
+        if (expert < 0) return;
         ranks |= 1ull << (s.places[expert] >> 16);
         if (!is_expert_major(a)) add_shared(shared_address(s.all + expert), 1);
-    }
+    };
+#pragma unroll
+    for (u32 i = 0; i < FIRST_CHOICES; i++) count(choices.first[i]);
+    ROLLED for (u32 i = FIRST_CHOICES; i < a.x.top_k; i++) count(choice_at(a, choices.begin + i));
     return ranks;
 }
 
@@ -90,12 +97,11 @@ DEVICE OfRanks lanes_of(const Exchange& x, u64 ranks) {
 }
 
 // Counts a warp's tokens by the ranks that they have rows on. Returns the ranks of the first ones; those of the others are kept.
-DEVICE u64 count_ranks(const DispatchArgs& a, const Scratch& s, Chunk tokens, u32& wrong) {
+DEVICE u64 count_ranks(const DispatchArgs& a, const Scratch& s, Choices& choices, Chunk tokens, u32& wrong) {
     u64 of_first = 0;
     u32 low = 0, high = 0;
-    Choices choices { a, s.choices + thread_index(), 0 };
     ROLLED for (u32 first = tokens.begin; first < tokens.end; first += WARP) {
-        u32 token = first + lane_index(), bad = choices.read(token, token < tokens.end);
+        u32 token = first + lane_index(), bad = choices.read(token);
         if (bad < a.x.top_k && choices.begin + bad < wrong) wrong = choices.begin + bad;
         u64 ranks = token < tokens.end ? ranks_of(a, s, choices) : 0;
         OfRanks lanes = lanes_of(a.x, ranks);
@@ -113,7 +119,7 @@ DEVICE u64 count_ranks(const DispatchArgs& a, const Scratch& s, Chunk tokens, u3
 // Writes the entries of a warp's tokens, in order of ranks: their ordinals among the rows to each. A lane for each rank of a token, several tokens
 // at a time, or several rounds; the places behind its ranks hold none.
 DEVICE void place_by_rank(const DispatchArgs& a, const Scratch& s, const i32* base, Chunk tokens, u64 of_first) {
-    u32 lane = lane_index(), k = a.x.top_k, lanes = a.lanes_a_token, place = lane % lanes;
+    u32 lane = lane_index(), k = a.x.top_k, lanes = a.lanes_a_token, place = lane % lanes, leader = lane - place, lower = (1u << place) - 1;
     const u32* begun = s.of_ranks + warp_index() * MAX_RANKS;
     OfRanks before = { lane < a.x.ranks ? begun[lane] + base[lane] : 0, lane + WARP < a.x.ranks ? begun[lane + WARP] + base[lane + WARP] : 0 };
     u64 ranks = of_first;
@@ -125,12 +131,18 @@ DEVICE void place_by_rank(const DispatchArgs& a, const Scratch& s, const i32* ba
             u32 rank = round + place, row = before.of(rank % MAX_RANKS), tokens_there = there.of(rank % MAX_RANKS);
             ROLLED for (u32 some = 0; some < count; some += WARP / lanes) {
                 u32 token = some + lane / lanes;
-                u64 of_token = from_lane(ranks, token);
-                if (token >= count) continue;
-                Entry* entries = a.summed + (u64)(first + token) * k;
-                if (rank < a.x.ranks && (of_token >> rank & 1) != 0)
-                    entries[__builtin_popcountll(of_token & ((1ull << rank) - 1))] = { (i32)rank, (i32)(row + (u32)__builtin_popcount(tokens_there & ((1u << token) - 1))) };
-                if (rank < k && rank >= (u32)__builtin_popcountll(of_token)) entries[rank] = { -1, 0 };
+                bool has = rank < a.x.ranks && (tokens_there >> token & 1) != 0;
+                u32 here = ballot(has) >> leader & ALL_LANES >> (WARP - lanes);
+                u32 all = (u32)__builtin_popcount(here), ordinal = (u32)__builtin_popcount(here & lower);
+                if (lanes < a.x.ranks) { // these are not all of its ranks
+                    u64 of_token = from_lane(ranks, token);
+                    all = (u32)__builtin_popcountll(of_token);
+                    ordinal += (u32)__builtin_popcountll(of_token & ((1ull << round) - 1));
+                }
+                u32 at = has ? ordinal : all + rank - ordinal;
+                Entry entry = { -1, 0 };
+                if (has) entry = { (i32)rank, (i32)(row + (u32)__builtin_popcount(tokens_there & ((1u << token) - 1))) };
+                if (token < count && at < k) a.summed[(u64)(first + token) * k + at] = entry;
             }
         }
         before.low += (u32)__builtin_popcount(there.low);
@@ -167,6 +179,7 @@ DEVICE u64 count_choices(const DispatchArgs& a, const Scratch& s, Chunk tokens) 
     SHARED static u32 wrong;
     u32 lane = lane_index(), warp = warp_index(), ranks = a.x.ranks, experts = a.x.experts;
     Chunk share = share_of(tokens, warp);
+    Choices choices(a, share.begin + lane, share.end);
     ROLLED for (u32 i = thread_index(); i < experts; i += THREADS) {
         s.all[i] = 0;
         s.places[i] = a.places[i];
@@ -177,7 +190,7 @@ DEVICE u64 count_choices(const DispatchArgs& a, const Scratch& s, Chunk tokens) 
     sync_block();
 
     u32 bad = NOTHING_WRONG;
-    u64 of_first = count_ranks(a, s, share, bad);
+    u64 of_first = count_ranks(a, s, choices, share, bad);
     if (bad != NOTHING_WRONG) min_shared(shared_address(&wrong), bad);
     if (is_expert_major(a)) expert_pass<false>(a, s, share);
     sync_block();
@@ -247,10 +260,12 @@ DEVICE void announce_call(const DispatchArgs& a, Announcement& mine, u64 epoch) 
 // The last block to have counted tells all ranks.
 DEVICE bool announce_counts(const DispatchArgs& a, Announcement& mine, u64 epoch) {
     const Exchange& x = a.x;
-    if (a.awaits_readers && !await_readers(x, mine.signature.operation, epoch)) return false;
-    if (warp_index() == WARPS - 1) announce_call(a, mine, epoch);
+    u32 warp = warp_index();
+    bool failed = false;
+    if (warp == WARPS - 1) announce_call(a, mine, epoch);
+    else if (warp == WARPS - 2) failed = a.awaits_readers && !await_readers(x, mine.signature.operation, epoch);
     else if (!is_cached(a)) {
-        ROLLED for (u32 column = thread_index(); column < x.ranks + x.experts; column += THREADS - WARP) {
+        ROLLED for (u32 column = thread_index(); column < x.ranks + x.experts; column += (WARPS - 2) * WARP) {
             i32 sum = sum_of_blocks(a, block_count(), column);
             ROLLED for (u32 peer = 0; peer < x.ranks; peer++) {
                 Announcement* entry = entry_at(x, peer, x.rank, epoch);
@@ -258,7 +273,7 @@ DEVICE bool announce_counts(const DispatchArgs& a, Announcement& mine, u64 epoch
             }
         }
     }
-    sync_block();
+    if (any_of_block(failed)) return false;
     flag_announcement(x, thread_index(), THREADS, epoch);
     return true;
 }

@@ -62,8 +62,8 @@ DEVICE bool await_places(const Exchange& x) {
     return true;
 }
 
-// A warp moves whole rows: the next is loaded while the last is stored to all its destinations.
-DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover, u32 shared) {
+// A warp moves whole rows: the next is loaded while the last is stored to all its destinations. False where another block gave up.
+DEVICE bool move_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover, u32 shared) {
     u32 lane = lane_index(), k = a.x.top_k;
     u32 barriers = shared + mover * STAGES * 8, ring = shared + RING_OFFSET + mover * STAGES * a.piece_bytes;
     if (lane == 0) {
@@ -82,7 +82,7 @@ DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover, u3
     if (item.is_one(a)) load(0);
     if (!await_places(a.x)) {
         if (item.is_one(a)) mbarrier_wait(barriers, 0); // what is under way ends before the block does
-        return;
+        return false;
     }
     Entry entry = { -1, 0 };
     uint4 scale = {};
@@ -115,6 +115,7 @@ DEVICE void move_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover, u3
         if (k > WARP) scales.store(agreed, now.token, upper, first_scale);
     }
     bulk_wait<0>();
+    return true;
 }
 
 // As Switchyard.ElementType numbers those that are quantized.
@@ -134,7 +135,7 @@ DEVICE void store_new_scales(const DispatchArgs& a, const Agreed& agreed, const 
 }
 
 // As move_rows, of rows that become codes on their way.
-DEVICE void quantize_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover, u32 shared) {
+DEVICE bool quantize_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover, u32 shared) {
     u32 lane = lane_index(), k = a.x.top_k, size = a.given_element == GIVEN_SINGLE ? 4 : 2;
     Scaling scaling = (Scaling)a.mine.signature.quantize;
     u32 stage_bytes = a.piece_bytes * (size + 1) + PIECE_SCALE_BYTES;
@@ -153,7 +154,7 @@ DEVICE void quantize_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover
     if (item.is_one(a)) load(0);
     if (!await_places(a.x)) {
         if (item.is_one(a)) mbarrier_wait(barriers, 0); // what is under way ends before the block does
-        return;
+        return false;
     }
     for (u32 turn = 0; item.is_one(a); turn++) {
         Item now = item;
@@ -177,6 +178,7 @@ DEVICE void quantize_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover
         bulk_commit();
     }
     bulk_wait<0>();
+    return true;
 }
 
 // By a warp: the scales of a token, read once, to each of its rows. T: what is moved at a time; of column-major scales one.

@@ -5,7 +5,8 @@
 constexpr u32 MAX_RANKS = 64;
 constexpr u32 LINE = 64;            // bytes; flags of different writers lie a line apart
 constexpr u32 RING_DEPTH = 2;
-constexpr u32 CHECK_CYCLES = 1 << 15; // how often a wait looks past its flag: some 16 microseconds
+constexpr u32 CHECK_CYCLES = 1 << 15; // how often a wait looks past its flag, at words of this device: some 16 microseconds
+constexpr u64 HOST_CHECK_NS = 200000; // and at the host's, which are far: a flag that comes meanwhile is seen late
 constexpr i64 MAX_TOKENS = 1 << 20;
 
 enum Operation : u8 { NO_CALL = 0, DISPATCH = 1, CACHED_DISPATCH = 2, COMBINE = 3 };
@@ -68,6 +69,7 @@ struct State {
     u32 finished;
     u32 placed;   // blocks of a dispatch that know where their rows go; 0 between calls
     u32 taken;    // tokens or stretches of sums that warps have taken, the first of each not counted; 0 between kernels
+    u64 waited_ns[MAX_RANKS]; // by rank, for it, in all waits that took long enough to look past their flags
 };
 
 enum Refusal : u64 { GRANTED = 0, NO_BYTES = 1, NO_ROWS = 2, NO_EXPERT = 3 };
@@ -236,25 +238,30 @@ struct Wait {
     Phase phase;
     u64 call;
     u64 began; // the first look; 0 before
+    u64 asked; // the last look at the host's words, or the first of all
 };
 
 // Whether a wait is to go on. Where not, all ranks are told why.
 DEVICE_RARELY bool goes_on(const Exchange& x, Wait& wait) {
     u64 now = globaltimer();
-    if (wait.began == 0) wait.began = now;
-    if (ld_relaxed_sys(abort_of(x, x.rank)) != 0) {
+    if (wait.began == 0) wait.began = wait.asked = now;
+    u32 abort = ld_relaxed_sys(abort_of(x, x.rank));
+    bool broken = is_broken(x);
+    if (abort != 0) {
         if (breaks(x)) tell_host(x);
         return false;
     }
-    if (is_broken(x)) return false;
-    // The host's memory is far: where all blocks wait for the same, one looks there for all.
-    if (wait.phase == AWAIT_ANNOUNCEMENT && block_index() != 0) return true;
-    if (ld_relaxed_sys(&x.control->abort) != 0) {
+    if (broken) return false;
+    // Where all blocks wait for the same, one asks the host for all.
+    if (now - wait.asked < HOST_CHECK_NS || (wait.phase == AWAIT_ANNOUNCEMENT && block_index() != 0)) return true;
+    wait.asked = now;
+    u64 host_abort = ld_relaxed_sys(&x.control->abort), have_left = ld_relaxed_sys(&x.control->left), deadline = ld_relaxed_sys(&x.control->deadline_ns);
+    bool closed = ld_relaxed_sys(closed_at(x, x.rank, wait.peer)) != 0, left = (have_left >> wait.peer & 1) != 0;
+    if (host_abort != 0) {
         breaks(x);
         return false;
     }
-    bool closed = ld_relaxed_sys(closed_at(x, x.rank, wait.peer)) != 0, left = (ld_relaxed_sys(&x.control->left) >> wait.peer & 1) != 0;
-    if (!closed && !left && now - wait.began < ld_relaxed_sys(&x.control->deadline_ns)) return true;
+    if (!closed && !left && now - wait.began < deadline) return true;
     if (epochs_past(ld_acquire_sys(wait.word), wait.epoch) >= 0) return true; // it came before its writer went
     FaultKind kind = left ? PEER_LEFT : closed ? PEER_CLOSED : TIMEOUT;
     FaultRecord record = fault_of(kind, wait.operation, wait.phase, wait.call, wait.peer, (i64)wait.epoch, last_announced(x, wait.peer, wait.call));
@@ -267,13 +274,16 @@ DEVICE_RARELY bool goes_on(const Exchange& x, Wait& wait) {
 DEVICE bool await(const Exchange& x, const u64* word, u64 epoch, u32 peer, Operation operation, Phase phase, u64 call, u64* seen = nullptr) {
     u64 value = ld_acquire_sys(word);
     if (epochs_past(value, epoch) < 0) {
-        Wait wait = { word, epoch, peer, operation, phase, call, 0 };
+        Wait wait = { word, epoch, peer, operation, phase, call, 0, 0 };
         for (u32 checked = cycles(); epochs_past(value = ld_acquire_sys(word), epoch) < 0;) {
             if (cycles() - checked < CHECK_CYCLES) continue;
             if (!goes_on(*x.self, wait)) return false;
             checked = cycles();
         }
-        if (wait.began != 0 && block_index() == 0) x.control->waited_ns[peer] += globaltimer() - wait.began;
+        if (wait.began != 0 && block_index() == 0) {
+            u64 waited = x.state->waited_ns[peer] += globaltimer() - wait.began;
+            st_relaxed_sys(&x.control->waited_ns[peer], waited);
+        }
     }
     if (seen) *seen = value;
     return true;
@@ -294,12 +304,13 @@ template <Written Where> DEVICE bool is_last_block(u32* counter) {
     return last;
 }
 
-// Before memory is written that was read in the last combine: until all its readers are done.
+// By a warp, before memory is written that was read in the last combine: until all its readers are done.
 DEVICE bool await_readers(const Exchange& x, Operation operation, u64 call) {
     u64 pulled = ld_relaxed_gpu(&x.state->pulled);
-    u32 reader = thread_index();
-    bool failed = pulled != 0 && reader < x.ranks && !await(x, done_at(x, x.rank, reader), pulled, reader, operation, AWAIT_DONE, call);
-    return !any_of_block(failed);
+    bool failed = false;
+    ROLLED for (u32 reader = lane_index(); reader < x.ranks && pulled != 0; reader += WARP)
+        failed |= !await(x, done_at(x, x.rank, reader), pulled, reader, operation, AWAIT_DONE, call);
+    return ballot(failed) == 0;
 }
 
 // ---- announcing and hearing

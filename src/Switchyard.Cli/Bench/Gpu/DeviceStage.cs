@@ -15,6 +15,7 @@ namespace Switchyard.Cli.Bench.Gpu;
 internal sealed class DeviceStage : Stage
 {
     private const long CopyBlockBytes = 2L << 30;
+    private const long LeastCopyBytes = 128 << 20; // read and written more than twice what the last cache of such a device holds
 
     private readonly StartLine _line;
     private readonly CudaRuntime _runtime;
@@ -29,7 +30,7 @@ internal sealed class DeviceStage : Stage
     private readonly List<Interval> _copies = [];
     private readonly CopyBlock[] _copyBlocks;
 
-    private DeviceStage(CudaBackend backend, CudaRuntime runtime, Meeting meeting, PinnedMemory stamps, bool isComparable, bool copies, StartLine line)
+    private DeviceStage(CudaBackend backend, CudaRuntime runtime, Meeting meeting, PinnedMemory stamps, bool isComparable, long copyBytes, StartLine line)
     {
         Backend = backend;
         _runtime = runtime;
@@ -40,7 +41,8 @@ internal sealed class DeviceStage : Stage
         _stream = CudaStream.Create(runtime.Context);
         _copyStart = CudaEvent.Create(runtime.Context, timing: true);
         _copyEnd = CudaEvent.Create(runtime.Context, timing: true);
-        _copyBlocks = copies ? [new CopyBlock(_stream, CopyBlockBytes, seed: 1), new CopyBlock(_stream, CopyBlockBytes, seed: 2)] : [];
+        CopyBytes = copyBytes;
+        _copyBlocks = copyBytes > 0 ? [new CopyBlock(_stream, CopyBlockBytes, seed: 1), new CopyBlock(_stream, CopyBlockBytes, seed: 2)] : [];
     }
 
     public override ExpertBackend Backend { get; }
@@ -55,11 +57,13 @@ internal sealed class DeviceStage : Stage
 
     public override Interval[][] Copies => _copyBlocks.Length == 0 ? [] : [[.. _copies]];
 
-    public override long CopyBytes => _copyBlocks.Length == 0 ? 0 : CopyBlockBytes;
+    /// <summary>As much as a device moves in a combine, so that both take about as long.</summary>
+    public override long CopyBytes { get; }
 
     /// <summary>Collective.</summary>
-    public static DeviceStage Create(Shape shape, ExpertGroup group, StartLine line)
+    public static DeviceStage Create(Workload workload, ExpertGroup group, StartLine line)
     {
+        Shape shape = workload.Shape;
         int device = shape.DeviceOf(group.Rank);
         var backend = CudaBackend.For(device);
         var runtime = CudaRuntime.Of(device);
@@ -67,7 +71,8 @@ internal sealed class DeviceStage : Stage
         PinnedMemory stamps = PinnedMemory.Allocate(runtime.Context, 2 * sizeof(long));
         Meeting meeting = Meeting.CreateAsync(group, runtime, backend.ScaleUp, takesTurns, stamps.DeviceAddress).GetAwaiter().GetResult();
         bool copies = group.Rank < shape.Devices!.Count;
-        return new DeviceStage(backend, runtime, meeting, stamps, shape.UsedDevices.Count == 1, copies, line);
+        long copyBytes = copies ? Math.Clamp(workload.RowsMoved * shape.ResultRowBytes / 2 / shape.UsedDevices.Count, LeastCopyBytes, CopyBlockBytes) : 0;
+        return new DeviceStage(backend, runtime, meeting, stamps, shape.UsedDevices.Count == 1, copyBytes, line);
     }
 
     public override IRows Place(NativeRows rows)
@@ -109,7 +114,7 @@ internal sealed class DeviceStage : Stage
         _line.Wait();
         if (_copyBlocks is not [var source, var target]) return;
         _copyStart.Record(_stream);
-        _stream.Copy(target.Address, source.Address, CopyBlockBytes);
+        _stream.Copy(target.Address, source.Address, CopyBytes);
         _copyEnd.Record(_stream);
         Finish();
         _copies.Add(new Interval(0, Ticks((long)_copyEnd.Since(_copyStart).TotalNanoseconds)));

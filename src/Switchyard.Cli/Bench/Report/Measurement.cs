@@ -97,12 +97,12 @@ internal sealed record Measurement
     public static Measurement Of(Job job, RankResult[] ranks)
     {
         Shape shape = job.Shape;
-        int[][] rows = new Workload(shape).Rows;
-        long total = rows.Sum(bySource => bySource.Sum(each => (long)each));
+        var workload = new Workload(shape);
+        int[][] rows = workload.Rows;
         long[] dispatch = TicksOfEach(ranks, rank => rank.Dispatch), combine = TicksOfEach(ranks, rank => rank.Combine);
         Percentiles dispatchUs = Percentiles.Of(dispatch), combineUs = Percentiles.Of(combine);
         double[] copies = CopyRates([.. ranks.Where(rank => rank.CopyBytes > 0)]);
-        double rowsMoved = ((double)shape.Ranks * shape.Tokens) + total;
+        double rowsMoved = workload.RowsMoved;
         double dispatchGBps = GBps(rowsMoved * shape.RowBytes, dispatchUs.P50), combineGBps = GBps(rowsMoved * shape.ResultRowBytes, combineUs.P50);
         int wrong = Array.FindIndex(ranks, rank => rank.Difference is not null);
         var measurement = new Measurement
@@ -117,7 +117,7 @@ internal sealed record Measurement
             Element = shape.Element,
             Layout = shape.LayoutName,
             Sms = shape.Sms,
-            Rows = total,
+            Rows = workload.RowsMoved - ((long)shape.Ranks * shape.Tokens),
             Verified = wrong < 0,
             DispatchUs = dispatchUs,
             CombineUs = combineUs,

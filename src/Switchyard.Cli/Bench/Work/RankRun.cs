@@ -60,7 +60,7 @@ internal sealed class RankRun : IDisposable
     {
         var workload = new Workload(job.Shape);
         using var line = new StartLine(startLine, group.Size, group.Rank);
-        using Stage stage = job.Shape.Devices is null ? new HostStage(job.Shape, line) : DeviceStage.Create(job.Shape, group, line);
+        using Stage stage = job.Shape.Devices is null ? new HostStage(job.Shape, line) : DeviceStage.Create(workload, group, line);
         using ExpertBuffer buffer = ExpertBuffer.CreateAsync(group, OptionsFor(workload, stage)).GetAwaiter().GetResult();
         using var run = new RankRun(job, workload, buffer, line, stage);
         return run.Measure();
