@@ -40,13 +40,13 @@ public sealed record Shape(int Ranks, int Experts, int TopK, int Hidden, int Max
     /// <summary>A random shape that leans towards the odd: prime hidden sizes, fewer experts than ranks, tiny batches, experts anywhere.</summary>
     public static Shape Draw(Random random, int ranks)
     {
-        int experts = Pick(random, 1, 2, 3, 5, 8, 16, 37);
+        int experts = Pick(random, 1, 2, 3, 5, 8, 16, 37, 80);
         RowLayout layout = random.Next(2) == 0 ? RowLayout.RankMajor : RowLayout.ExpertMajor;
         bool isExpertMajor = layout == RowLayout.ExpertMajor;
         return new Shape(
             ranks,
             experts,
-            TopK: Math.Min(experts, Pick(random, 1, 2, 3, 6, 8)),
+            TopK: Math.Min(experts, Pick(random, 1, 2, 3, 6, 8, 12, Limits.MaxTopK)),
             Hidden: Pick(random, 1, 3, 7, 16, 31, 33, 64, 129, 1000),
             MaxTokens: Pick(random, 1, 2, 5, 17, 40),
             layout,
