@@ -11,24 +11,21 @@ struct BFloat16 {
             f[2 * i + 1] = __builtin_bit_cast(float, words[i] & 0xffff0000);
         }
     }
-    DEVICE static u32 narrow(float low, float high) { u32 r; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r; }
-    DEVICE static uint4 round(const float* f) { return { narrow(f[0], f[1]), narrow(f[2], f[3]), narrow(f[4], f[5]), narrow(f[6], f[7]) }; }
+    DEVICE static uint4 round(const float* f) { return { to_bfloat16(f[0], f[1]), to_bfloat16(f[2], f[3]), to_bfloat16(f[4], f[5]), to_bfloat16(f[6], f[7]) }; }
 };
 
 struct Half {
     static constexpr u32 COUNT = 8;
     // The instruction makes every NaN the same; here it keeps its sign.
     DEVICE static float widen(u32 bits) {
-        u32 f;
-        asm("{\n .reg .b16 h;\n cvt.u16.u32 h, %1;\n cvt.f32.f16 %0, h;\n}" : "=r"(f) : "r"(bits));
+        u32 f = from_half(bits);
         return __builtin_bit_cast(float, (f & 0x7fffffff) | (bits & 0x8000) << 16);
     }
     DEVICE static void widen(uint4 v, float* f) {
         const u32 words[4] = { v.x, v.y, v.z, v.w };
         for (u32 i = 0; i < 4; i++) { f[2 * i] = widen(words[i] & 0xffff); f[2 * i + 1] = widen(words[i] >> 16); }
     }
-    DEVICE static u32 narrow(float low, float high) { u32 r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low)); return r; }
-    DEVICE static uint4 round(const float* f) { return { narrow(f[0], f[1]), narrow(f[2], f[3]), narrow(f[4], f[5]), narrow(f[6], f[7]) }; }
+    DEVICE static uint4 round(const float* f) { return { to_half(f[0], f[1]), to_half(f[2], f[3]), to_half(f[4], f[5]), to_half(f[6], f[7]) }; }
 };
 
 struct Single {

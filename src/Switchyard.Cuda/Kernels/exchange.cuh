@@ -327,7 +327,7 @@ constexpr u32 HEARD_WORDS = sizeof(Heard) / 8;
 template <class T> DEVICE void keep(T& to, const T& from) {
     for (u32 i = 0; i < sizeof(T) / 8; i++) {
         u64 word = ((const u64*)&from)[i];
-        asm volatile("" : "+l"(word));
+        keep_in_register(word);
         ((u64*)&to)[i] = word;
     }
 }

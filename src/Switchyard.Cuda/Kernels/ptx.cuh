@@ -41,6 +41,9 @@ DEVICE u32 cycles() { u32 t; asm volatile("mov.u32 %0, %%clock;" : "=r"(t)); ret
 // about as long to read.
 DEVICE u64 globaltimer() { u64 t; asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t)); return t; }
 
+// The compiler takes a word for another one from here on, and so does not copy what it comes from as a whole.
+DEVICE void keep_in_register(u64& word) { asm volatile("" : "+l"(word)); }
+
 // ---- threads of a block, of a warp, of a grid and the next
 
 DEVICE void sync_block() { asm volatile("bar.sync 0;" ::: "memory"); }
@@ -115,6 +118,10 @@ DEVICE u32 to_e4m3(float first, float second) {
     asm("{\n .reg .b16 codes;\n cvt.rn.satfinite.e4m3x2.f32 codes, %1, %2;\n cvt.u32.u16 %0, codes;\n}" : "=r"(r) : "f"(second), "f"(first));
     return r;
 }
+// To nearest even, the first in the lower half; and from the lower half to the bits of a float.
+DEVICE u32 to_bfloat16(float first, float second) { u32 r; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first)); return r; }
+DEVICE u32 to_half(float first, float second) { u32 r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first)); return r; }
+DEVICE u32 from_half(u32 bits) { u32 r; asm("{\n .reg .b16 h;\n cvt.u16.u32 h, %1;\n cvt.f32.f16 %0, h;\n}" : "=r"(r) : "r"(bits)); return r; }
 DEVICE float multiply(float a, float b) { float r; asm("mul.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
 
 // ---- shared memory in the threads' view
