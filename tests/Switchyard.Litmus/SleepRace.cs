@@ -17,11 +17,17 @@ internal enum Fences
 /// </summary>
 internal sealed unsafe class SleepRace : IRace
 {
+    private const int Lines = 8;
+    private const int LongsALine = 8;
+
     private readonly ArenaLayout _layout = new(2, 1, 1, 1, ElementType.Single, 0);
     private readonly Fences _fences;
     private readonly PeerArenas _writer;
     private readonly PeerArenas _sleeper;
     private readonly Doorbell _bell;
+
+    /// <summary>Lines that the writer writes first and the sleeper has last written: what follows stays in the writer's store buffer until they came.</summary>
+    private readonly long[] _lines = new long[Lines * LongsALine];
     private bool _wouldSleep;
     private uint _bellSeen;
 
@@ -40,6 +46,7 @@ internal sealed unsafe class SleepRace : IRace
 
     public void Write(long round)
     {
+        TakeLines(round);
         Volatile.Write(ref *_writer.DoneAt(1, 0), new EpochWord(round).Bits);
         if (_fences == Fences.SleeperOnly) _writer.DoorbellOf(1).RingIfSleeping();
         else _writer.RingSleepers();
@@ -63,6 +70,12 @@ internal sealed unsafe class SleepRace : IRace
     {
         bool isLost = _wouldSleep && Volatile.Read(ref *BellWord) == _bellSeen;
         _bell.Awake();
+        TakeLines(round);
         return isLost;
+    }
+
+    private void TakeLines(long round)
+    {
+        for (int i = 0; i < _lines.Length; i += LongsALine) Volatile.Write(ref _lines[i], round);
     }
 }
