@@ -86,6 +86,55 @@ struct Source {
     }
 };
 
+// What all ranks' kernels are told, and the memory that they work in.
+struct Calls {
+    const Shape& shape;
+    i64 pool_at;
+    std::vector<DispatchArgs> args;
+    std::vector<Memory> counts, loads, plans, groups;
+
+    Calls(const Shape& of, const Placement& placement, const Ranks& ranks) : shape(of), pool_at(ranks.pool_at), args(of.ranks) {
+        for (u32 rank = 0; rank < shape.ranks; rank++) {
+            DispatchArgs& a = args[rank] = {};
+            a.x = ranks.exchanges[rank];
+            a.block_counts = counts.emplace_back(shape.blocks * (shape.ranks + shape.experts + 1) * 4).as<i32>();
+            a.load = loads.emplace_back(shape.experts * 8).as<u64>();
+            a.plan = plans.emplace_back(sizeof(Plan) + 4 * (2 * shape.experts + 2)).as<Plan>();
+            a.groups = groups.emplace_back((size_t)shape.capacity() * shape.top_k * 4).as<i32>();
+            a.places = placement.places.data();
+            a.experts_of = placement.experts_of.data();
+            a.first_expert = placement.first.data();
+            a.receive_capacity = (i32)shape.capacity();
+            a.indices_are_wide = shape.wide;
+            a.row_bytes = a.piece_bytes = shape.row_bytes;
+            a.row_stride = shape.row_bytes;
+            a.pieces = 1;
+            a.movers = 10;
+            for (a.lanes_a_token = 1; a.lanes_a_token < shape.top_k && a.lanes_a_token < WARP;) a.lanes_a_token *= 2;
+        }
+    }
+
+    // A rank's part of the next call.
+    void bring(Random& random, u32 rank, Source& source) {
+        DispatchArgs& a = args[rank];
+        a.mine = {};
+        a.mine.signature.operation = DISPATCH;
+        a.mine.signature.layout = shape.by_expert ? EXPERT_MAJOR : RANK_MAJOR;
+        a.mine.signature.traits = (u8)(WEIGHTS | (shape.fixed ? FIXED_SHAPE : 0) | (shape.pre_reduced ? PRE_REDUCE : 0));
+        a.mine.signature.alignment = shape.alignment;
+        a.mine.signature.row_bytes = (i32)shape.row_bytes;
+        a.mine.region_offset = pool_at + LINE * random.below(8);
+        a.mine.region_rows = shape.aligned_capacity();
+        a.rows = source.rows.bytes;
+        a.tokens = source.tokens;
+        a.indices = shape.wide ? (const void*)source.wide.data() : source.choices.data();
+        if (source.tokens == 0) a.indices = a.places; // of nothing, but there
+        a.weights = source.weights.data();
+        a.sent = source.sent.as<Entry>();
+        a.summed = shape.pre_reduced ? source.summed.as<Entry>() : a.sent;
+    }
+};
+
 struct Row { u32 source, token, choice; i64 at; };
 
 // The rows that a rank must receive, in the order of their places.
@@ -157,54 +206,19 @@ static void test_dispatch(Random& random) {
     Shape shape(random);
     Placement placement(random, shape);
     Ranks ranks(shape.ranks, shape.experts, shape.top_k, shape.pool_bytes());
-    std::vector<DispatchArgs> args(shape.ranks);
-    std::vector<Memory> counts, loads, plans, groups;
-    for (u32 rank = 0; rank < shape.ranks; rank++) {
-        DispatchArgs& a = args[rank] = {};
-        a.x = ranks.exchanges[rank];
-        a.block_counts = counts.emplace_back(shape.blocks * (shape.ranks + shape.experts + 1) * 4).as<i32>();
-        a.load = loads.emplace_back(shape.experts * 8).as<u64>();
-        a.plan = plans.emplace_back(sizeof(Plan) + 4 * (2 * shape.experts + 2)).as<Plan>();
-        a.groups = groups.emplace_back((size_t)shape.capacity() * shape.top_k * 4).as<i32>();
-        a.places = placement.places.data();
-        a.experts_of = placement.experts_of.data();
-        a.first_expert = placement.first.data();
-        a.receive_capacity = (i32)shape.capacity();
-        a.indices_are_wide = shape.wide;
-        a.row_bytes = a.piece_bytes = shape.row_bytes;
-        a.row_stride = shape.row_bytes;
-        a.pieces = 1;
-        a.movers = 10;
-        for (a.lanes_a_token = 1; a.lanes_a_token < shape.top_k && a.lanes_a_token < WARP;) a.lanes_a_token *= 2;
-    }
+    Calls calls(shape, placement, ranks);
     for (u64 call = 1; call <= 3 && wrong == 0; call++) {
         std::vector<Source> sources;
         for (u32 rank = 0; rank < shape.ranks; rank++) sources.emplace_back(random, shape);
         for (u32 rank = 0; rank < shape.ranks; rank++) {
-            DispatchArgs& a = args[rank];
-            Source& source = sources[rank];
-            a.mine = {};
-            a.mine.signature.operation = DISPATCH;
-            a.mine.signature.layout = shape.by_expert ? EXPERT_MAJOR : RANK_MAJOR;
-            a.mine.signature.traits = (u8)(WEIGHTS | (shape.fixed ? FIXED_SHAPE : 0) | (shape.pre_reduced ? PRE_REDUCE : 0));
-            a.mine.signature.alignment = shape.alignment;
-            a.mine.signature.row_bytes = (i32)shape.row_bytes;
-            a.mine.region_offset = ranks.pool_at + LINE * random.below(8);
-            a.mine.region_rows = shape.aligned_capacity();
-            a.rows = source.rows.bytes;
-            a.tokens = source.tokens;
-            a.indices = shape.wide ? (const void*)source.wide.data() : source.choices.data();
-            if (source.tokens == 0) a.indices = placement.places.data(); // of nothing, but there
-            a.weights = source.weights.data();
-            a.sent = source.sent.as<Entry>();
-            a.summed = shape.pre_reduced ? source.summed.as<Entry>() : a.sent;
+            calls.bring(random, rank, sources[rank]);
             memset(ranks.pool(rank), 0x77, (size_t)ranks.pool_bytes);
         }
-        ranks.run<DispatchArgs>(dispatch, args, shape.blocks, THREADS);
+        ranks.run<DispatchArgs>(dispatch, calls.args, shape.blocks, THREADS);
         ranks.expect_done(call);
         for (u32 rank = 0; rank < shape.ranks && wrong == 0; rank++) {
-            expect_received(shape, placement, sources, args[rank]);
-            if (!shape.by_expert || shape.pre_reduced) expect_ordered(shape, placement, sources[rank], args[rank].summed);
+            expect_received(shape, placement, sources, calls.args[rank]);
+            if (!shape.by_expert || shape.pre_reduced) expect_ordered(shape, placement, sources[rank], calls.args[rank].summed);
         }
     }
     if (wrong) printf("ranks %u, top-%u of %u, blocks %u, by expert %d, pre-reduced %d, fixed %d\n", shape.ranks, shape.top_k, shape.experts, shape.blocks, shape.by_expert, shape.pre_reduced, shape.fixed);
@@ -213,12 +227,10 @@ static void test_dispatch(Random& random) {
 // A choice that is no expert, or one twice, ends on all ranks with the token that has it.
 static void test_wrong_choice(Random& random) {
     Shape shape(random);
-    shape.fixed = false;
     Placement placement(random, shape);
     Ranks ranks(shape.ranks, shape.experts, shape.top_k, shape.pool_bytes());
     std::vector<Source> sources;
-    std::vector<DispatchArgs> args(shape.ranks);
-    std::vector<Memory> counts, loads, plans, groups;
+    Calls calls(shape, placement, ranks);
     for (u32 rank = 0; rank < shape.ranks; rank++) sources.emplace_back(random, shape);
     u32 odd = random.below(shape.ranks);
     Source& source = sources[odd];
@@ -231,28 +243,8 @@ static void test_wrong_choice(Random& random) {
     else choices[place] = random.one_in(2) ? (i32)shape.experts : -2;
     i64 said = choices[place];
     source.wide.assign(source.choices.begin(), source.choices.end());
-    for (u32 rank = 0; rank < shape.ranks; rank++) {
-        DispatchArgs& a = args[rank] = {};
-        a.x = ranks.exchanges[rank];
-        a.block_counts = counts.emplace_back(shape.blocks * (shape.ranks + shape.experts + 1) * 4).as<i32>();
-        a.load = loads.emplace_back(shape.experts * 8).as<u64>();
-        a.plan = plans.emplace_back(sizeof(Plan) + 4 * (2 * shape.experts + 2)).as<Plan>();
-        a.places = placement.places.data();
-        a.experts_of = placement.experts_of.data();
-        a.first_expert = placement.first.data();
-        a.mine.signature.operation = DISPATCH;
-        a.mine.signature.alignment = 1;
-        a.mine.region_offset = ranks.pool_at;
-        a.mine.region_rows = shape.aligned_capacity();
-        a.indices = sources[rank].choices.data();
-        if (sources[rank].tokens == 0) a.indices = placement.places.data();
-        a.sent = a.summed = sources[rank].sent.as<Entry>();
-        a.tokens = sources[rank].tokens;
-        a.row_bytes = a.piece_bytes = 16;
-        a.pieces = a.lanes_a_token = 1;
-        a.movers = 10;
-    }
-    ranks.run<DispatchArgs>(dispatch, args, shape.blocks, THREADS);
+    for (u32 rank = 0; rank < shape.ranks; rank++) calls.bring(random, rank, sources[rank]);
+    ranks.run<DispatchArgs>(dispatch, calls.args, shape.blocks, THREADS);
     ranks.expect_done(1);
     for (const Exchange& x : ranks.exchanges) {
         const Control& told = *x.control;
