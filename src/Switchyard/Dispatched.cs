@@ -87,7 +87,7 @@ public readonly unsafe struct Dispatched : IDisposable
     /// <exception cref="InvalidOperationException">The result has no fixed shape: its counts are known to the host.</exception>
     public TensorView Counts => State.CountsView();
 
-    /// <summary>The plan, for combine and cached dispatches. Take it before this result is disposed; it may be used after.</summary>
+    /// <summary>The plan, for combine and cached dispatches, until this result is disposed; <see cref="DispatchHandle.Keep"/> it to use it longer.</summary>
     public DispatchHandle Handle => new(State.Plan);
 
     /// <summary>Gives the memory back. Local, idempotent, never waits: memory that peers still read is reused only when they are done.</summary>

@@ -16,7 +16,8 @@ public sealed unsafe partial class ExpertBuffer
     /// </summary>
     /// <remarks>
     /// With <see cref="DispatchOptions.PreReduce"/> the sum has two stages: on each rank over the token's choices there, in order, rounded to
-    /// the buffer's element; then by rank.
+    /// the buffer's element; then by rank. The same inputs give the same bits in every run. A NaN among the terms, or infinities of both signs,
+    /// give a NaN, whose bits are not the same on CPUs and GPUs.
     /// </remarks>
     /// <param name="results">
     /// A row a received row, <see cref="Dispatched.RowCount"/> × hidden of the buffer's element. In <see cref="Dispatched.ResultRows"/> or

@@ -79,19 +79,16 @@ internal static class Exchange
         Check.ReceivedScaled(shape.Reference().Dispatch(quantized)[rank], d, shape, format, hasMetadata);
     }
 
-    /// <summary>A cached dispatch of other rows, and the combine that goes with it.</summary>
+    /// <summary>Now and then a cached dispatch of other rows, and the combine that goes with it.</summary>
     private static void Repeat<T>(RankContext rank, TestBuffer buffer, Shape shape, Random random, ReferenceTokens<T>[] tokens, DispatchHandle handle)
         where T : unmanaged
     {
-        if (random.Next(2) == 0)
-        {
-            ReferenceTokens<T>[] others = [.. tokens.Select(each => each with { X = Workload.DrawRows<T>(random, each.X.Length, shape.Hidden) })];
-            List<ReferenceRow<T>>[] received = shape.Reference().Dispatch(others);
-            using TestResult d = buffer.Dispatch(ReadOnlyTensorView.FromSpan<T>(Workload.Flat(others[rank.Rank].X)), handle);
-            Check.Received(received[rank.Rank], d, shape, hasMetadata: false);
-            Combine<T, T>(rank, buffer, shape, random, others, received, d, handle);
-        }
-        if (random.Next(2) == 0) handle.Dispose();
+        if (random.Next(2) == 0) return;
+        ReferenceTokens<T>[] others = [.. tokens.Select(each => each with { X = Workload.DrawRows<T>(random, each.X.Length, shape.Hidden) })];
+        List<ReferenceRow<T>>[] received = shape.Reference().Dispatch(others);
+        using TestResult d = buffer.Dispatch(ReadOnlyTensorView.FromSpan<T>(Workload.Flat(others[rank.Rank].X)), handle);
+        Check.Received(received[rank.Rank], d, shape, hasMetadata: false);
+        Combine<T, T>(rank, buffer, shape, random, others, received, d, handle);
     }
 
     /// <summary>Combines random results from a randomly chosen memory, with and without biases and weights of either kind.</summary>
@@ -109,6 +106,7 @@ internal static class Exchange
     {
         ReferenceExchange reference = shape.Reference();
         T[][][] results = [.. received.Select(rows => Workload.DrawRows<T>(random, rows.Count, shape.Hidden))];
+        if (random.Next(3) == 0) foreach (T[] row in results.SelectMany(each => each)) Workload.Spoil(random, row);
         int columns = shape.Layout == RowLayout.RankMajor ? shape.TopK : 1;
         float[][][] rowWeights = [.. received.Select(rows => Workload.DrawWeights(random, rows.Count, columns))];
         int biasCount = random.Next(3);
@@ -134,7 +132,7 @@ internal static class Exchange
             });
 
         T[][] sums = reference.Combine(tokens, received, results, shape.Hidden, biases, multiplies ? choiceWeights : null)[rank.Rank];
-        Check.Equal<T>(Workload.Flat(sums), output, "combined");
+        Check.Sums<T>(Workload.Flat(sums), output, "combined");
         if (bringsWeights) Check.Equal<float>(Workload.Flat(reference.CombineWeights(tokens, received, rowWeights)[rank.Rank]), reduced, "reduced weights");
     }
 

@@ -56,7 +56,7 @@ internal static class TrainingScenarios
         ReferenceTokens<float>[] gradients = [.. tokens.Select(each => each with { X = Workload.DrawRows<float>(random, each.X.Length, shape.Hidden) })];
         List<ReferenceRow<float>>[] expected = shape.Reference().Dispatch(gradients);
         float[][][] results = [.. expected.Select(rows => Workload.DrawRows<float>(random, rows.Count, shape.Hidden))];
-        DispatchHandle handle = forward.Handle;
+        DispatchHandle handle = forward.Handle.Keep();
         using (TestResult g = buffer.Dispatch(Workload.Flat(gradients[rank.Rank].X), handle))
         {
             Check.Received(expected[rank.Rank], g, shape, hasMetadata: false);

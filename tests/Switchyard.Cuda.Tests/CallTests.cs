@@ -23,11 +23,7 @@ public sealed class CallTests
             for (int rank = 0; rank < ranks; rank++) calls.Combine(rank, received[rank], On(calls, rank));
             calls.Synchronize();
             calls.RequireSums();
-            foreach (Dispatched each in received)
-            {
-                each.Handle.Dispose();
-                each.Dispose();
-            }
+            foreach (Dispatched each in received) each.Dispose();
         }
     }
 
@@ -306,7 +302,6 @@ public sealed class CallTests
             if (step == 40) before = GC.GetAllocatedBytesForCurrentThread();
             Dispatched received = calls.Dispatch(0, device);
             calls.Combine(0, received, device);
-            received.Handle.Dispose();
             received.Dispose();
         }
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);

@@ -35,7 +35,6 @@ internal static class MillionSteps
     private static void Step(ExpertBuffer buffer, Shape shape, BFloat16[] x, int[] choices, BFloat16[] output)
     {
         using Dispatched d = buffer.Dispatch(x, choices, default, shape.Options);
-        using DispatchHandle handle = d.Handle;
-        buffer.Combine(d.ResultRows, handle, output);
+        buffer.Combine(d.ResultRows, d.Handle, output);
     }
 }

@@ -50,8 +50,7 @@ internal sealed class Steps : IDisposable
             isOver |= rows[source * Hidden] == 1;
             Require(rows[(source * Hidden) + 1] == step + (0.25f * source), step, "received");
         }
-        using DispatchHandle handle = d.Handle;
-        _buffer.Combine(d.Rows, handle, _output);
+        _buffer.Combine(d.Rows, d.Handle, _output);
         Require(_output[1] == _rank.Group.Size * _x[1], step, "combined");
         return isOver;
     }

@@ -50,9 +50,8 @@ public class AllocationTests
     private static void Step(ExpertBuffer buffer, DispatchOptions options, BFloat16[] x, int[] choices, float[] weights, BFloat16[] output, float[] reduced)
     {
         using Dispatched d = buffer.Dispatch(x, choices, weights, options);
-        using DispatchHandle handle = d.Handle;
-        buffer.Combine(d.ResultRows, handle, output);
-        using Dispatched gradient = buffer.Dispatch(x, handle);
-        buffer.Combine(gradient.Rows, handle, output, new() { RowWeights = d.TopkWeights, ReducedWeights = reduced });
+        buffer.Combine(d.ResultRows, d.Handle, output);
+        using Dispatched gradient = buffer.Dispatch(x, d.Handle);
+        buffer.Combine(gradient.Rows, d.Handle, output, new() { RowWeights = d.TopkWeights, ReducedWeights = reduced });
     }
 }

@@ -175,7 +175,7 @@ public sealed partial class BadInputTests : IDisposable
     public unsafe void Results_in_the_wrong_memory_are_refused()
     {
         Dispatched d = _buffer.Dispatch(new float[12], new[] { 0, 1, 2, 3, 4, 5 });
-        DispatchHandle handle = d.Handle;
+        using DispatchHandle handle = d.Handle.Keep();
         nint rows = (nint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref MemoryMarshal.GetReference(d.Rows.AsSpan<float>()));
         float[] output = new float[12];
         Refused(() => _buffer.Combine(ReadOnlyTensorView.FromPointer(rows + 16, 3, 4, 4, ElementType.Single), handle, output), "results", "neither the Rows nor the ResultRows");
@@ -183,6 +183,28 @@ public sealed partial class BadInputTests : IDisposable
         d.Dispose();
         Refused(() => _buffer.Combine(ReadOnlyTensorView.FromPointer(rows, 3, 4, 4, ElementType.Single), handle, output), "results", "alive");
         WorksStill();
+    }
+
+    [Fact]
+    public void A_handle_that_is_kept_outlives_its_results_until_it_is_disposed()
+    {
+        Dispatched d = _buffer.Dispatch(new float[4], new[] { 0, 1 });
+        DispatchHandle handle = d.Handle.Keep(), copy = handle.Keep();
+        d.Dispose();
+        Dispatched again = _buffer.Dispatch(new float[4], handle);
+        handle.Dispose();
+        copy.Dispose();
+
+        // The second result holds it.
+        _buffer.Combine(again.Rows, handle, new float[4]);
+        again.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => handle.Tokens);
+
+        // The plan serves another dispatch now, which the old handle has no part in.
+        using Dispatched other = _buffer.Dispatch(new float[8], new[] { 0, 1, 2, 3 });
+        handle.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => copy.Tokens);
+        Assert.Equal(2, other.Handle.Tokens);
     }
 
     [Fact]
@@ -194,9 +216,10 @@ public sealed partial class BadInputTests : IDisposable
         d.Dispose();
         Assert.Throws<ObjectDisposedException>(() => d.RowCount);
         Assert.Throws<ObjectDisposedException>(() => d.Handle);
+        string why = Assert.Throws<ObjectDisposedException>(() => _buffer.Combine(new float[4], handle, new float[4])).Message;
+        Assert.Contains("Keep", why, StringComparison.Ordinal);
+        Assert.Throws<ObjectDisposedException>(() => handle.Keep());
         handle.Dispose();
-        handle.Dispose();
-        Assert.Throws<ObjectDisposedException>(() => _buffer.Combine(new float[4], handle, new float[4]));
         _buffer.Dispose();
         _buffer.Dispose();
         Assert.Throws<ObjectDisposedException>(() => _buffer.Dispatch(new float[4], new[] { 0, 1 }));

@@ -75,8 +75,7 @@ internal sealed unsafe class HandPlayedRank : IDisposable
             Assert.Equal(3, d.RowCount);
             Assert.Equal<float>([.. _x[..Hidden], .. _theirX], d.Rows.AsSpan<float>().ToArray());
             var output = new float[Tokens * Hidden];
-            using DispatchHandle handle = d.Handle;
-            _buffers[0].Combine(d.Rows, handle, output);
+            _buffers[0].Combine(d.Rows, d.Handle, output);
             Assert.Equal<float>([.. _x[..Hidden], .. _theirResult], output);
             return null;
         }

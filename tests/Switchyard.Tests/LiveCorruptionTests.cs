@@ -160,8 +160,7 @@ public sealed unsafe class LiveCorruptionTests
             int[] choices = [.. Enumerable.Range(0, Tokens).SelectMany(token => new[] { (rank + token) % experts, (rank + token + 2) % experts })];
             using Dispatched d = buffer.Dispatch(x, choices, default, new DispatchOptions { Layout = RowLayout.ExpertMajor });
             float[] received = d.Rows.AsSpan<float>().ToArray();
-            using DispatchHandle handle = d.Handle;
-            buffer.Combine(d.Rows, handle, output);
+            buffer.Combine(d.Rows, d.Handle, output);
             return [.. received, .. output];
         }
     }

@@ -9,6 +9,10 @@ namespace Switchyard.Cuda.Driver;
 /// </summary>
 internal sealed unsafe class CudaContext : DriverObject
 {
+    /// <summary>The context that this thread has entered and not left.</summary>
+    [ThreadStatic]
+    private static nint _entered;
+
     private CudaContext(CudaDevice device, nint handle) : base(handle) => Device = device;
 
     public CudaDevice Device { get; }
@@ -27,16 +31,15 @@ internal sealed unsafe class CudaContext : DriverObject
     /// </summary>
     public Scope Enter()
     {
+        if (_entered == Handle) return default;
         nint current;
         Check(LibCuda.cuCtxGetCurrent(&current), nameof(LibCuda.cuCtxGetCurrent));
-        if (current == Handle) return default;
-        if (current == 0)
-        {
-            Check(LibCuda.cuCtxSetCurrent(Handle), nameof(LibCuda.cuCtxSetCurrent));
-            return default;
-        }
-        Check(LibCuda.cuCtxPushCurrent(Handle), nameof(LibCuda.cuCtxPushCurrent));
-        return new Scope(pushed: true);
+        bool pushes = current != Handle && current != 0;
+        if (pushes) Check(LibCuda.cuCtxPushCurrent(Handle), nameof(LibCuda.cuCtxPushCurrent));
+        else if (current == 0) Check(LibCuda.cuCtxSetCurrent(Handle), nameof(LibCuda.cuCtxSetCurrent));
+        var scope = new Scope(_entered, pushes);
+        _entered = Handle;
+        return scope;
     }
 
     /// <summary>Waits for all that was enqueued in the context, by whomever.</summary>
@@ -48,15 +51,21 @@ internal sealed unsafe class CudaContext : DriverObject
 
     protected override void Release(nint handle) => _ = LibCuda.cuDevicePrimaryCtxRelease(Device.Number);
 
-    /// <summary>While it lives, the context is current on the thread.</summary>
-    public readonly ref struct Scope(bool pushed)
+    /// <summary>While it lives, the context is current on the thread; one inside another of the same context does nothing.</summary>
+    public readonly ref struct Scope
     {
-        private readonly bool _pushed = pushed;
+        private readonly nint _outer;
+        private readonly bool _enters;
+        private readonly bool _pushes;
+
+        internal Scope(nint outer, bool pushes) => (_outer, _enters, _pushes) = (outer, true, pushes);
 
         /// <summary>Restores what was current before.</summary>
         public void Dispose()
         {
-            if (!_pushed) return;
+            if (!_enters) return;
+            _entered = _outer;
+            if (!_pushes) return;
             nint popped;
             _ = LibCuda.cuCtxPopCurrent(&popped);
         }

@@ -93,38 +93,26 @@ internal sealed unsafe partial class CudaEngine
         _site = new CallSite(announcement.Signature.Operation, CallPhase.AwaitAnnouncement, announcement.Epoch);
         bool tells = !call.IsCached && !plan.IsFixedShape;
         var memory = (DevicePlan)plan.OnDevice!;
-        var args = new DispatchArgs
-        {
-            Exchange = _exchange,
-            Mine = announcement,
-            Rows = call.Rows.Address,
-            RowStride = call.Rows.StrideBytes,
-            Scales = call.Scales.Address,
-            ScaleStride = call.Scales.StrideBytes,
-            Indices = call.IsCached ? 0 : call.TopkIndices == 0 ? _places : call.TopkIndices,
-            Weights = (nint)call.TopkWeights,
-            Plan = memory.Totals,
-            Sent = memory.Sent,
-            Summed = SummedOf(plan),
-            Groups = memory.Groups?.Address ?? 0,
-            Places = _places,
-            ExpertsOf = _expertsOf,
-            FirstExpert = _firstExpert,
-            BlockCounts = _blockCounts,
-            Load = _loadAddress,
-            ToldPlan = _pinned.DeviceAddress + ((nint)_told - _pinned.Handle),
-            Tell = tells ? ++_lastTold : 0,
-            Marks = Marks,
-            ReceiveCapacity = _receiveCapacity,
-            Tokens = (uint)plan.Tokens,
-            IndicesAreWide = call.IndexElement == ElementType.Int64 ? 1u : 0u,
-            RowBytes = (uint)format.RowBytes,
-            ScaleBytes = (uint)format.ScaleBytes,
-            ScaleSize = format.ScaleBytes == 0 ? 0 : (uint)format.ScaleElement.SizeInBytes(),
-            AwaitsReaders = _awaitsReaders ? 1u : 0u,
-            GivenElement = call.Quantize == Float8Scaling.None ? 0u : (uint)_layout.Element,
-            ZeroPadding = plan.Options.ZeroPadding ? 1u : 0u,
-        };
+        ref DispatchArgs args = ref _dispatchArgs;
+        args.Mine = announcement;
+        (args.Rows, args.RowStride) = (call.Rows.Address, call.Rows.StrideBytes);
+        (args.Scales, args.ScaleStride) = (call.Scales.Address, call.Scales.StrideBytes);
+        args.Indices = call.IsCached ? 0 : call.TopkIndices == 0 ? _places : call.TopkIndices;
+        args.Weights = (nint)call.TopkWeights;
+        args.Plan = memory.Totals;
+        args.Sent = memory.Sent;
+        args.Summed = SummedOf(plan);
+        args.Groups = memory.Groups?.Address ?? 0;
+        args.Tell = tells ? ++_lastTold : 0;
+        args.Marks = Marks;
+        args.Tokens = (uint)plan.Tokens;
+        args.IndicesAreWide = call.IndexElement == ElementType.Int64 ? 1u : 0u;
+        args.RowBytes = (uint)format.RowBytes;
+        args.ScaleBytes = (uint)format.ScaleBytes;
+        args.ScaleSize = format.ScaleBytes == 0 ? 0 : (uint)format.ScaleElement.SizeInBytes();
+        args.AwaitsReaders = _awaitsReaders ? 1u : 0u;
+        args.GivenElement = call.Quantize == Float8Scaling.None ? 0u : (uint)_layout.Element;
+        args.ZeroPadding = plan.Options.ZeroPadding ? 1u : 0u;
         using (_runtime.BeginLaunch())
         {
             _kernels.Dispatch.Enqueue(_current, ref args, Math.Max(_blocks, DispatchKernel.LeastBlocks(plan.Tokens)));
@@ -181,20 +169,15 @@ internal sealed unsafe partial class CudaEngine
         RequireRoomToCapture(call.Announcement);
         var memory = (DevicePlan)plan.OnDevice!;
         _site = new CallSite(Operation.Combine, CallPhase.AwaitAnnouncement, call.Announcement.Epoch);
-        var args = new CombineArgs
-        {
-            Exchange = _exchange,
-            Mine = call.Announcement,
-            Output = call.Output.Address,
-            OutputStride = call.Output.StrideBytes,
-            ChoiceWeights = (nint)call.ChoiceWeights,
-            ReducedWeights = (nint)call.ReducedWeights,
-            Plan = memory.Totals,
-            Sent = memory.Sent,
-            Summed = SummedOf(plan),
-            Tokens = (uint)plan.Tokens,
-            RowBytes = (uint)_layout.RowBytes,
-        };
+        ref CombineArgs args = ref _combineArgs;
+        args.Mine = call.Announcement;
+        (args.Output, args.OutputStride) = (call.Output.Address, call.Output.StrideBytes);
+        args.ChoiceWeights = (nint)call.ChoiceWeights;
+        args.ReducedWeights = (nint)call.ReducedWeights;
+        args.Plan = memory.Totals;
+        args.Sent = memory.Sent;
+        args.Summed = SummedOf(plan);
+        args.Tokens = (uint)plan.Tokens;
         (args.Biases[0], args.BiasStrides[0]) = (call.Bias.Address, call.Bias.StrideBytes);
         (args.Biases[1], args.BiasStrides[1]) = (call.SecondBias.Address, call.SecondBias.StrideBytes);
         using (_runtime.BeginLaunch())

@@ -42,12 +42,13 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private readonly int _receiveCapacity;
     private readonly int _mostBlocks;
     private readonly int _defaultBlocks;
-    private readonly nint _blockCounts;
     private readonly nint _loadAddress;
     private readonly nint _places;
-    private readonly nint _expertsOf;
-    private readonly nint _firstExpert;
     private ExchangeArgs _exchange;
+
+    // Parameters of kernels: a call sets what is its own in them, the rest stays.
+    private DispatchArgs _dispatchArgs;
+    private CombineArgs _combineArgs;
     private FaultRecord? _ownFault;
     private CudaStream _current;
     private CudaStream? _borrowed;
@@ -83,13 +84,12 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         long exchangeAt = Line(firstAt + ((_layout.Ranks + 1) * sizeof(int)));
         _private = new DeviceMemory(runtime, exchangeAt + sizeof(ExchangeArgs));
         runtime.FillNow(_private.Address, 0, _private.Bytes);
-        _blockCounts = _private.Address + (nint)countsAt;
         _loadAddress = _private.Address + (nint)loadAt;
         _places = Write(placesAt, [.. Enumerable.Range(0, experts).Select(expert => (_placement.RankOf(expert) << 16) | _placement.LocalIndexOf(expert))]);
-        _expertsOf = Write(expertsAt, [.. Enumerable.Range(0, _layout.Ranks).SelectMany(rank => _placement.ExpertsOf(rank).ToArray())]);
+        nint expertsOf = Write(expertsAt, [.. Enumerable.Range(0, _layout.Ranks).SelectMany(rank => _placement.ExpertsOf(rank).ToArray())]);
         int[] first = new int[_layout.Ranks + 1];
         for (int rank = 0; rank < _layout.Ranks; rank++) first[rank + 1] = first[rank] + _placement.ExpertsOf(rank).Length;
-        _firstExpert = Write(firstAt, first);
+        nint firstExpert = Write(firstAt, first);
 
         _plans = new DevicePlans(runtime, setup.Options.MaxTokensPerRank * _layout.TopK, locals);
         int toldAt = (int)Line(Control.Bytes);
@@ -102,6 +102,18 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         _callersWork = CudaEvent.Create(runtime.Context);
         _exchange = Exchange(_private.Address + (nint)exchangeAt);
         fixed (ExchangeArgs* exchange = &_exchange) runtime.CopyNow(_exchange.Self, (nint)exchange, sizeof(ExchangeArgs));
+        _dispatchArgs = new DispatchArgs
+        {
+            Exchange = _exchange,
+            Places = _places,
+            ExpertsOf = expertsOf,
+            FirstExpert = firstExpert,
+            BlockCounts = _private.Address + (nint)countsAt,
+            Load = _loadAddress,
+            ToldPlan = _pinned.DeviceAddress + toldAt,
+            ReceiveCapacity = _receiveCapacity,
+        };
+        _combineArgs = new CombineArgs { Exchange = _exchange, RowBytes = (uint)_layout.RowBytes };
         _channel.AddWatcher(this);
         runtime.Add(this);
     }

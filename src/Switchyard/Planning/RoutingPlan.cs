@@ -15,6 +15,7 @@ internal sealed class RoutingPlan
     private RowEntries? _byChoice;
     private int _holders;
     private long _handleEpoch;
+    private long _keptEpoch;
 
     /// <param name="owner">The buffer.</param>
     /// <param name="layout">Its arenas' layout.</param>
@@ -144,11 +145,11 @@ internal sealed class RoutingPlan
         return Groups.AsSpan(0, length);
     }
 
-    /// <summary>Gives the plan to its two first holders: a result and a handle.</summary>
+    /// <summary>Gives the plan to its first holder, a result.</summary>
     public void Issue(long birthEpoch)
     {
         BirthEpoch = birthEpoch;
-        Volatile.Write(ref _holders, 2);
+        Volatile.Write(ref _holders, 1);
         Volatile.Write(ref _handleEpoch, birthEpoch);
     }
 
@@ -157,14 +158,21 @@ internal sealed class RoutingPlan
     /// <summary>Gives up a hold; the last one returns the plan to its buffer.</summary>
     public void Release()
     {
-        if (Interlocked.Decrement(ref _holders) == 0) Owner.Recycle(this);
+        if (Interlocked.Decrement(ref _holders) != 0) return;
+        Volatile.Write(ref _handleEpoch, 0);
+        Owner.Recycle(this);
     }
 
     public bool IsHandleOf(long birthEpoch) => Volatile.Read(ref _handleEpoch) == birthEpoch;
 
-    /// <summary>Gives up the handle's hold, once.</summary>
-    public void ReleaseHandle(long birthEpoch)
+    /// <summary>Holds the plan for its handle, once.</summary>
+    public void Keep()
     {
-        if (Interlocked.CompareExchange(ref _handleEpoch, 0, birthEpoch) == birthEpoch) Release();
+        if (Interlocked.CompareExchange(ref _keptEpoch, BirthEpoch, 0) == 0) Hold();
+    }
+
+    public void Unkeep(long birthEpoch)
+    {
+        if (Interlocked.CompareExchange(ref _keptEpoch, 0, birthEpoch) == birthEpoch) Release();
     }
 }

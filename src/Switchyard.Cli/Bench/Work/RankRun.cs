@@ -225,12 +225,7 @@ internal sealed class RankRun : IDisposable
 
     private void Combine() => _buffer.Combine(Results, _received.Handle, _output.View, new() { Device = _stage.Device });
 
-    private void Release()
-    {
-        DispatchHandle handle = _received.Handle;
-        _received.Dispose();
-        handle.Dispose();
-    }
+    private void Release() => _received.Dispose();
 
     private void PoisonAll(TensorView results)
     {
