@@ -1,21 +1,26 @@
 namespace Switchyard.Cli.Bench.Work;
 
-/// <summary>What each of many calls took the host to enqueue, in ticks; those of the first turn warm up.</summary>
+/// <summary>What each of many calls took the host to enqueue, in ticks; those of the first turns warm up.</summary>
 internal sealed class HostCosts
 {
     /// <summary>Dispatches and combines of one turn: so few that the device's queue takes them all while another rank is yet to come.</summary>
     public const int Pairs = 16;
 
-    public const int Turns = 5;
+    public const int Turns = 8;
+
+    /// <summary>Turns before those that count, a pause ahead of each: together long enough for the runtime to compile what is called often.</summary>
+    public const int WarmUps = 32;
+
+    public static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
 
     private int _added;
 
-    public long[] Dispatch { get; } = new long[(Turns - 1) * Pairs];
+    public long[] Dispatch { get; } = new long[Turns * Pairs];
 
-    public long[] Combine { get; } = new long[(Turns - 1) * Pairs];
+    public long[] Combine { get; } = new long[Turns * Pairs];
 
     public void Add(long dispatch, long combine)
     {
-        if (_added++ - Pairs is >= 0 and var at) (Dispatch[at], Combine[at]) = (dispatch, combine);
+        if (_added++ - (WarmUps * Pairs) is >= 0 and var at) (Dispatch[at], Combine[at]) = (dispatch, combine);
     }
 }

@@ -152,16 +152,20 @@ internal sealed class RankRun : IDisposable
     }
 
     /// <summary>
-    /// What calls take the host, one behind the other while nothing waits for the device: rank by rank, since threads that enqueue at the same
-    /// time hold each other up in the driver.
+    /// What calls take the host, one behind the other while nothing waits for the device: rank by rank, the others asleep, since threads that enqueue
+    /// at the same time hold each other up in the driver.
     /// </summary>
     private HostCosts MeasureHost()
     {
         var costs = new HostCosts();
-        for (int turn = 0; turn < HostCosts.Turns * _buffer.Group.Size; turn++)
+        for (int turn = 0; turn < HostCosts.WarmUps + HostCosts.Turns; turn++)
         {
-            _line.Wait();
-            if (turn % _buffer.Group.Size == _buffer.Group.Rank) MeasureHost(costs);
+            if (turn < HostCosts.WarmUps) Thread.Sleep(HostCosts.Pause);
+            for (int rank = 0; rank < _buffer.Group.Size; rank++)
+            {
+                _line.WaitAsleep();
+                if (rank == _buffer.Group.Rank) MeasureHost(costs);
+            }
         }
         _stage.Finish();
         _line.Wait();

@@ -42,6 +42,17 @@ internal sealed unsafe class StartLine : IDisposable
         Meet(_isCrowded ? 0 : SpinsTogether);
     }
 
+    /// <summary>As <see cref="Wait"/>, but asleep, and so up to milliseconds late: a thread that spins slows the one on the other half of its core.</summary>
+    public void WaitAsleep()
+    {
+        long round = ++_round;
+        Volatile.Write(ref Cell(_rank), round);
+        for (int rank = 0; rank < _ranks; rank++)
+        {
+            while (Volatile.Read(ref Cell(rank)) < round) Thread.Sleep(1);
+        }
+    }
+
     public void Dispose()
     {
         _view.SafeMemoryMappedViewHandle.ReleasePointer();
