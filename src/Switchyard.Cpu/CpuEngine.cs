@@ -45,8 +45,6 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
 
     public ReadOnlySpan<long> CumulativeTokensPerExpert => _load;
 
-    public int RowGranularity => 1;
-
     public void ThrowIfBroken() => _protocol.ThrowIfBroken();
 
     public void RequireReachable(ReadOnlyTensorView tensor, string name, long rowBytes)

@@ -22,6 +22,8 @@ internal sealed class SharedMemoryTransport(CpuTuning tuning) : IScaleUpTranspor
             $"{arenas} arenas of {bytes} bytes need more than the {available} bytes that are available: lower ExpertBufferOptions.MemoryBudget, or raise the memory limit.");
     }
 
+    public int RowGranularity => 1;
+
     public ArenaMemory Allocate(long bytes) => SharedMemory.Create(bytes);
 
     public byte[] Place => ProcessorAffinity.UsableBits();
@@ -36,6 +38,10 @@ internal sealed class SharedMemoryTransport(CpuTuning tuning) : IScaleUpTranspor
     }
 
     public void RequireReach(byte[][] places)
+    {
+    }
+
+    public void RequireFit(ExpertBufferOptions options, int neighbours)
     {
     }
 

@@ -17,7 +17,7 @@ public sealed partial class ExpertBuffer
     /// <param name="ct">Cancels the wait for the other ranks; the group is unusable after that.</param>
     /// <exception cref="ArgumentException">An option is out of range; thrown before anything is sent.</exception>
     /// <exception cref="CallMismatchException">Ranks gave different options; thrown on all ranks.</exception>
-    /// <exception cref="TransportException">A rank could not allocate or map memory; thrown on all ranks.</exception>
+    /// <exception cref="TransportException">A rank could not allocate or map memory, or its device is too small; thrown on all ranks.</exception>
     /// <exception cref="PeerLostException">A rank is gone.</exception>
     public static async Task<ExpertBuffer> CreateAsync(ExpertGroup group, ExpertBufferOptions options, CancellationToken ct = default)
     {
@@ -26,6 +26,7 @@ public sealed partial class ExpertBuffer
         options.Validate(group.Size);
         ArenaLayout layout = options.LayoutFor(group.Size);
         RequireOneNode(group);
+        RequireWholeRows(options, layout);
 
         GroupChannel channel = group.Channel;
         IScaleUpTransport transport = options.Backend.ScaleUp;
@@ -34,7 +35,11 @@ public sealed partial class ExpertBuffer
         await RequireSameOptionsAsync(channel, options, ct).ConfigureAwait(false);
         byte[][] places = await ShowPlacesAsync(channel, transport, ct).ConfigureAwait(false);
         int neighbours = places.Count(place => transport.Shares(places[group.Rank], place));
-        TransportException? failure = noRoom ?? Attempt(() => transport.RequireReach(places));
+        TransportException? failure = noRoom ?? Attempt(() =>
+        {
+            transport.RequireReach(places);
+            transport.RequireFit(options, neighbours);
+        });
         ArenaMemory[] arenas = await ShareArenasAsync(channel, transport, layout, places, failure, ct).ConfigureAwait(false);
         try
         {
@@ -54,6 +59,15 @@ public sealed partial class ExpertBuffer
         throw new ArgumentException(
             $"The group spans machines: {group.Channel.Peers[0]} and {far} cannot map each other's memory. A buffer connects the ranks of "
             + "one machine; start one group on each.", nameof(group));
+    }
+
+    private static void RequireWholeRows(ExpertBufferOptions options, ArenaLayout layout)
+    {
+        int granularity = options.Backend.ScaleUp.RowGranularity;
+        if (layout.RowBytes % granularity == 0) return;
+        throw new ArgumentException(
+            $"ExpertBufferOptions.Hidden is {options.Hidden}: rows of {layout.RowBytes} bytes as {options.Element}, but {options.Backend.GetType().Name} moves multiples of {granularity} bytes.",
+            nameof(options));
     }
 
     private static async Task RequireSameOptionsAsync(GroupChannel channel, ExpertBufferOptions options, CancellationToken ct)

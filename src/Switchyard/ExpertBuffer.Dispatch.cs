@@ -224,10 +224,11 @@ public sealed unsafe partial class ExpertBuffer
     {
         if (quantize == Float8Scaling.None) return new Payload(new ScaledRows(x), Layout.Format);
         var format = new RowFormat(Options.Hidden, quantize, scaleLayout);
-        if (format.RowBytes % _engine.RowGranularity != 0)
+        int granularity = Options.Backend.ScaleUp.RowGranularity;
+        if (format.RowBytes % granularity != 0)
         {
             throw new ArgumentException(
-                $"{name} is {quantize}: such rows have a byte an element, ExpertBufferOptions.Hidden = {format.RowBytes}, but the buffer's backend moves multiples of {_engine.RowGranularity} bytes.", name);
+                $"{name} is {quantize}: such rows have a byte an element, ExpertBufferOptions.Hidden = {format.RowBytes}, but the buffer's backend moves multiples of {granularity} bytes.", name);
         }
         return new Payload(new ScaledRows(x), format, quantize);
     }

@@ -146,7 +146,15 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
             region = default;
             return false;
         }
-        if (region.ReadUntil > 0) _engine.AwaitDone(region.ReadUntil, site);
+        try
+        {
+            if (region.ReadUntil > 0) _engine.AwaitDone(region.ReadUntil, site);
+        }
+        catch
+        {
+            _pool.Return(region, region.ReadUntil);
+            throw;
+        }
         return true;
     }
 

@@ -65,7 +65,8 @@ public sealed record ExpertBufferOptions
     /// <summary>
     /// Multiprocessors that a call takes on a device, where it does not say itself; each rank's own choice. Default: one for each
     /// 128 KiB of rows that a rank may send (<see cref="MaxTokensPerRank"/> × the smaller of ranks and <see cref="TopK"/>), at least 4 and at most 24 on
-    /// a device of its own, which fill an NVLink; where ranks share a device at most 16 and an even share of it. 1 to the device's. Other backends ignore it.
+    /// a device of its own, which fill an NVLink; where ranks share a device at most 16 and an even share of it. 1 to an even share
+    /// of the device's. A dispatch of more than 65,535 tokens for each takes more. Other backends ignore it.
     /// </summary>
     public int? Multiprocessors { get; init; }
 

@@ -249,9 +249,9 @@ internal static class FaultScenarios
         Shape shape = Small(rank);
         bool isOdd = rank.Rank == rank.Group.Size - 1;
         CallMismatchException error = await Assert.ThrowsAsync<CallMismatchException>(
-            () => rank.CreateAsync<float>(isOdd ? shape with { Hidden = 9 } : shape));
+            () => rank.CreateAsync<float>(isOdd ? shape with { Hidden = 12 } : shape));
         Assert.Contains("Hidden=8", error.Message, StringComparison.Ordinal);
-        Assert.Contains("Hidden=9", error.Message, StringComparison.Ordinal);
+        Assert.Contains("Hidden=12", error.Message, StringComparison.Ordinal);
         using TestBuffer buffer = await rank.CreateAsync<float>(shape);
         Exchange.Run<float>(rank, buffer, shape, rank.SharedRandom());
         await rank.Group.BarrierAsync();

@@ -14,22 +14,10 @@ internal sealed class CallRanks : IDisposable
     private readonly CudaAccess[] _memory;
     private readonly Random _random = new(Random.Shared.Next());
 
-    public CallRanks(Gpu gpu, int ranks, int? capacity = null, TimeSpan? deadline = null)
+    public CallRanks(Gpu gpu, int ranks, int? capacity = null, TimeSpan? deadline = null, long budget = 1 << 20)
     {
         _groups = ExpertGroup.CreateLocal(ranks);
-        var options = new ExpertBufferOptions
-        {
-            Backend = CudaBackend.For(0),
-            Experts = Experts,
-            TopK = TopK,
-            Hidden = Hidden,
-            MaxTokensPerRank = Tokens,
-            Element = ElementType.Single,
-            ReceiveCapacity = capacity ?? (ranks * Tokens),
-            MemoryBudget = 1 << 20,
-            Multiprocessors = 4,
-            Deadline = deadline ?? TimeSpan.FromSeconds(20),
-        };
+        ExpertBufferOptions options = OptionsFor(ranks, capacity) with { MemoryBudget = budget, Deadline = deadline ?? TimeSpan.FromSeconds(20) };
         Buffers = Task.WhenAll(_groups.Select(group => ExpertBuffer.CreateAsync(group, options))).GetAwaiter().GetResult();
         Streams = [.. _groups.Select(_ => CudaStream.Create(gpu.Context))];
         _memory = [.. _groups.Select(_ => new CudaAccess(0, 1 << 20))];
@@ -39,6 +27,19 @@ internal sealed class CallRanks : IDisposable
         XOnHost = new float[ranks][];
         ChoicesOnHost = new int[ranks][];
     }
+
+    public static ExpertBufferOptions OptionsFor(int ranks, int? capacity = null) => new()
+    {
+        Backend = CudaBackend.For(0),
+        Experts = Experts,
+        TopK = TopK,
+        Hidden = Hidden,
+        MaxTokensPerRank = Tokens,
+        Element = ElementType.Single,
+        ReceiveCapacity = capacity ?? (ranks * Tokens),
+        MemoryBudget = 1 << 20,
+        Multiprocessors = 4,
+    };
 
     public ExpertBuffer[] Buffers { get; }
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Switchyard.Cuda.Driver;
+using Switchyard.Cuda.Interop;
 using Switchyard.Cuda.Tests.Interop;
 
 namespace Switchyard.Cuda.Tests;
@@ -51,6 +52,133 @@ public sealed class CallTests
             foreach (Dispatched each in received) each.Dispose();
         }
         foreach (CudaEvent each in done) each.Dispose();
+    }
+
+    [Fact]
+    public void A_call_waits_for_its_event_and_not_for_what_the_stream_holds()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 2);
+        using CudaEvent ready = CudaEvent.Create(gpu.Context);
+        CudaEvent[] done = [.. calls.Streams.Select(_ => CudaEvent.Create(gpu.Context))];
+        const int Bytes = 64 << 20;
+        using PinnedMemory source = PinnedMemory.Allocate(gpu.Context, Bytes);
+        using CudaBytes target = gpu.Allocate(Bytes), rows = gpu.Allocate(calls.Count * CallRanks.Tokens * CallRanks.Hidden * sizeof(float));
+        // Copies from the host, some milliseconds each, leave the multiprocessors alone.
+        void Keep(CudaStream stream, int copies)
+        {
+            for (int copy = 0; copy < copies; copy++) stream.Copy(target.Address, source.Handle, Bytes);
+        }
+        calls.Draw();
+        for (int rank = 0; rank < calls.Count; rank++)
+        {
+            rows.Write<float>(calls.XOnHost[rank], (long)rank * calls.XOnHost[rank].Length * sizeof(float));
+            gpu.Stream.Fill(calls.X[rank], 0xA5, calls.XOnHost[rank].Length * sizeof(float));
+        }
+        gpu.Stream.Synchronize();
+
+        // The rows come late, before the event; the ranks' own streams are busy far longer.
+        Keep(gpu.Stream, 2);
+        for (int rank = 0; rank < calls.Count; rank++)
+            gpu.Stream.Copy(calls.X[rank], rows.Address + (rank * calls.XOnHost[rank].Length * sizeof(float)), calls.XOnHost[rank].Length * sizeof(float));
+        ready.Record(gpu.Stream);
+        foreach (CudaStream stream in calls.Streams) Keep(stream, 40);
+        var received = new Dispatched[calls.Count];
+        for (int rank = 0; rank < calls.Count; rank++)
+        {
+            DeviceOptions beside = On(calls, rank) with { Overlap = true, WaitEvent = ready.Handle, SignalEvent = done[rank].Handle };
+            received[rank] = calls.Dispatch(rank, beside);
+            calls.Combine(rank, received[rank], beside);
+        }
+        foreach (CudaEvent each in done) each.Synchronize();
+        Assert.All(calls.Streams, stream => Assert.False(stream.IsIdle));
+        calls.RequireSums();
+        calls.Synchronize();
+        foreach (Dispatched each in received) each.Dispose();
+        foreach (CudaEvent each in done) each.Dispose();
+    }
+
+    [Fact]
+    public void Room_for_results_may_be_written_only_when_those_of_before_were_read()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 1, budget: 54 << 7); // a result and its room for results
+        using CudaEvent late = CudaEvent.Create(gpu.Context), done = CudaEvent.Create(gpu.Context);
+        const int Bytes = 64 << 20, ResultBytes = CallRanks.Tokens * CallRanks.Hidden * sizeof(float);
+        using PinnedMemory source = PinnedMemory.Allocate(gpu.Context, Bytes);
+        using CudaBytes target = gpu.Allocate(Bytes);
+        CudaStream stream = calls.Streams[0];
+        calls.Draw();
+        Dispatched first = calls.Dispatch(0, On(calls, 0));
+        nint place = first.ResultRows.Address;
+        stream.Copy(place, first.Rows.Address, ResultBytes);
+        stream.Synchronize();
+
+        // The combine and what follows it on the buffer's stream come late; the caller's own stream has nothing to wait for.
+        for (int copy = 0; copy < 4; copy++) gpu.Stream.Copy(target.Address, source.Handle, Bytes);
+        late.Record(gpu.Stream);
+        DeviceOptions beside = On(calls, 0) with { Overlap = true, WaitEvent = late.Handle, SignalEvent = done.Handle };
+        calls.Combine(0, first.ResultRows, first.Handle, beside);
+        first.Dispose();
+        using Dispatched second = calls.Dispatch(0, beside);
+        nint again = second.ResultRows.Address;
+        bool wasLate = !done.IsDone;
+        stream.Fill(again, 0xA5, ResultBytes);
+        calls.Synchronize();
+        done.Synchronize();
+        Assert.Equal((place, true), (again, wasLate));
+        calls.RequireSums();
+    }
+
+    [Fact]
+    public void Buffers_are_given_up_while_a_stream_is_captured_for_all_threads()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 2);
+        using CudaEvent late = CudaEvent.Create(gpu.Context);
+        const int Bytes = 64 << 20;
+        using PinnedMemory source = PinnedMemory.Allocate(gpu.Context, Bytes);
+        using CudaBytes target = gpu.Allocate(Bytes);
+        using CudaStream captured = CudaStream.Create(gpu.Context);
+        calls.Draw();
+        for (int copy = 0; copy < 20; copy++) gpu.Stream.Copy(target.Address, source.Handle, Bytes);
+        late.Record(gpu.Stream);
+        for (int rank = 0; rank < calls.Count; rank++) calls.Dispatch(rank, On(calls, rank) with { Overlap = true, WaitEvent = late.Handle });
+
+        // What they hold is given back when their calls are done, by a thread that looks for that meanwhile.
+        foreach (ExpertBuffer buffer in calls.Buffers) buffer.Dispose();
+        using Graph graph = Graph.Capture(captured, () => Thread.Sleep(200), CUstreamCaptureMode.GLOBAL);
+        gpu.Context.Synchronize();
+    }
+
+    [Fact]
+    public void A_graph_that_runs_without_a_rank_ends_at_the_deadline_and_from_then_on_at_once()
+    {
+        using var gpu = new Gpu();
+        using (var calls = new CallRanks(gpu, 3))
+        {
+            calls.Draw();
+            for (int rank = 0; rank < calls.Count; rank++) calls.Dispatch(rank, On(calls, rank)).Dispose();
+            calls.Synchronize();
+            Graph[] graphs = [.. Enumerable.Range(0, calls.Count).Select(rank => Graph.Capture(calls.Streams[rank], () => calls.Dispatch(rank, On(calls, rank))))];
+            foreach (ExpertBuffer buffer in calls.Buffers) buffer.Deadline = TimeSpan.FromMilliseconds(300);
+            var clock = Stopwatch.StartNew();
+            for (int rank = 0; rank < 2; rank++) graphs[rank].Launch(calls.Streams[rank]);
+            calls.Synchronize();
+            Assert.InRange(clock.Elapsed, TimeSpan.FromMilliseconds(250), TimeSpan.FromSeconds(3));
+            for (int rank = 0; rank < 2; rank++) Assert.Equal(2, Assert.Throws<PeerTimeoutException>(() => calls.Dispatch(rank, On(calls, rank))).Peer.Rank);
+            clock.Restart();
+            for (int rank = 0; rank < 2; rank++) graphs[rank].Launch(calls.Streams[rank]);
+            calls.Synchronize();
+            Assert.InRange(clock.Elapsed, TimeSpan.Zero, TimeSpan.FromMilliseconds(200));
+            foreach (Graph graph in graphs) graph.Dispose();
+        }
+        using var others = new CallRanks(gpu, 2);
+        others.Draw();
+        Dispatched[] received = [.. Enumerable.Range(0, 2).Select(rank => others.Dispatch(rank, On(others, rank)))];
+        for (int rank = 0; rank < 2; rank++) others.Combine(rank, received[rank], On(others, rank));
+        others.Synchronize();
+        others.RequireSums();
     }
 
     [Fact]
@@ -200,7 +328,23 @@ public sealed class CallTests
             ReadOnlyTensorView.FromPointer(calls.X[0] + 4, 1, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 0),
             ReadOnlyTensorView.FromPointer(calls.Indices[0], 1, CallRanks.TopK, CallRanks.TopK, ElementType.Int32, 0)));
         Assert.Contains("multiples of 16", error.Message, StringComparison.Ordinal);
-        calls.Dispatch(0, default).Dispose();
+        error = Assert.Throws<ArgumentException>(() => calls.Buffers[0].Dispatch(
+            ReadOnlyTensorView.FromPointer(calls.X[0], 2, CallRanks.Hidden, CallRanks.Hidden + 1, ElementType.Single, 0),
+            ReadOnlyTensorView.FromPointer(calls.Indices[0], 2, CallRanks.TopK, CallRanks.TopK, ElementType.Int32, 0)));
+        Assert.Contains("260 apart: all three must be multiples of 16", error.Message, StringComparison.Ordinal);
+        using PinnedMemory pinned = PinnedMemory.Allocate(gpu.Context, CallRanks.Hidden * sizeof(float));
+        error = Assert.Throws<ArgumentException>(() => calls.Buffers[0].Dispatch(
+            ReadOnlyTensorView.FromPointer(pinned.Handle, 1, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 0),
+            ReadOnlyTensorView.FromPointer(calls.Indices[0], 1, CallRanks.TopK, CallRanks.TopK, ElementType.Int32, 0)));
+        Assert.Contains("x is not in device memory", error.Message, StringComparison.Ordinal);
+        using (Dispatched received = calls.Dispatch(0, default))
+        {
+            error = Assert.Throws<ArgumentException>(() => calls.Buffers[0].Combine(
+                received.Rows, received.Handle, TensorView.FromPointer(calls.Output[0] + 4, CallRanks.Tokens, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 0)));
+            Assert.Contains("output lies at", error.Message, StringComparison.Ordinal);
+            calls.Combine(0, received, default);
+        }
+        calls.RequireSums();
     }
 
     [Fact]
@@ -212,6 +356,33 @@ public sealed class CallTests
         ArgumentOutOfRangeException error = Assert.Throws<ArgumentOutOfRangeException>(() => calls.Dispatch(0, new() { Multiprocessors = most + 1 }));
         Assert.Contains($"must be 1 to {most}", error.Message, StringComparison.Ordinal);
         Assert.Throws<ArgumentException>(() => calls.Dispatch(0, new() { Overlap = true }));
+    }
+
+    [Fact]
+    public async Task A_buffer_that_would_take_more_blocks_than_run_at_once_is_refused_on_all_ranks()
+    {
+        using var gpu = new Gpu();
+        int most = gpu.Device.MultiprocessorCount / 2;
+        ExpertBufferOptions options = CallRanks.OptionsFor(ranks: 2);
+        TransportException[] errors = await RefusedAsync(2, rank => options with { Multiprocessors = rank == 1 ? most + 1 : 1 });
+        Assert.All(errors, error => Assert.Contains($"ExpertBufferOptions.Multiprocessors is {most + 1}, but must be 1 to {most}", error.Message, StringComparison.Ordinal));
+        Assert.StartsWith("Rank 1:", errors[0].Message, StringComparison.Ordinal);
+
+        // So many tokens take more blocks than each of so many ranks has.
+        errors = await RefusedAsync(64, _ => options with { MaxTokensPerRank = 1 << 20, TopK = 1, ReceiveCapacity = 1000, Multiprocessors = null });
+        Assert.All(errors, error => Assert.Contains("ExpertBufferOptions.MaxTokensPerRank is 1048576, but must be 1 to", error.Message, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Rows_that_the_device_cannot_move_are_refused_when_a_buffer_is_made()
+    {
+        using var gpu = new Gpu();
+        ExpertGroup group = ExpertGroup.CreateLocal(1)[0];
+        ArgumentException error = await Assert.ThrowsAsync<ArgumentException>(() => ExpertBuffer.CreateAsync(group, CallRanks.OptionsFor(1) with { Hidden = 9 }));
+        Assert.Contains("ExpertBufferOptions.Hidden is 9: rows of 36 bytes", error.Message, StringComparison.Ordinal);
+        Assert.Contains("multiples of 16", error.Message, StringComparison.Ordinal);
+        (await ExpertBuffer.CreateAsync(group, CallRanks.OptionsFor(1))).Dispose();
+        group.Dispose();
     }
 
     [Fact]
@@ -307,6 +478,14 @@ public sealed class CallTests
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
         calls.Synchronize();
         calls.RequireSums();
+    }
+
+    private static async Task<TransportException[]> RefusedAsync(int ranks, Func<int, ExpertBufferOptions> options)
+    {
+        ExpertGroup[] groups = ExpertGroup.CreateLocal(ranks);
+        TransportException[] errors = await Task.WhenAll(groups.Select(group => Assert.ThrowsAsync<TransportException>(() => ExpertBuffer.CreateAsync(group, options(group.Rank)))));
+        foreach (ExpertGroup group in groups) group.Dispose();
+        return errors;
     }
 
     private static DeviceOptions On(CallRanks calls, int rank) => new() { Stream = calls.Streams[rank].Handle };

@@ -9,6 +9,9 @@ namespace Switchyard.Cuda.Driver;
 /// </summary>
 internal sealed unsafe partial class CudaStream : IDisposable
 {
+    /// <summary>A handle that stands for another stream on each thread (CU_STREAM_PER_THREAD).</summary>
+    public const nint OfEachThread = 2;
+
     private readonly nint _handle;
     private int _ownedAlive;
     private bool _disposed;

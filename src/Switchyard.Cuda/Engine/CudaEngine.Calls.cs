@@ -13,8 +13,6 @@ internal sealed unsafe partial class CudaEngine
     /// <summary>How often a wait on the host looks whether the device has failed.</summary>
     private static readonly long _lookTicks = Stopwatch.Frequency / 1000;
 
-    public int RowGranularity => DeviceRows.Alignment;
-
     public void RequireReachable(ReadOnlyTensorView tensor, string name, long rowBytes)
     {
         if (tensor.IsAbsent || tensor.Length == 0) return;
@@ -48,20 +46,21 @@ internal sealed unsafe partial class CudaEngine
         using CudaContext.Scope scope = _runtime.Context.Enter();
         if (device.Stream is null && device.Overlap)
             throw new ArgumentException("DeviceOptions.Overlap is set without DeviceOptions.Stream: name the stream that the call is to run beside.", nameof(device));
-        _blocks = device.Multiprocessors == 0 ? _defaultBlocks : BlocksOf(device.Multiprocessors, "DeviceOptions.Multiprocessors");
+        _blocks = device.Multiprocessors == 0 ? _defaultBlocks : BlocksOf(device.Multiprocessors);
         _device = device;
         _awaitsReaders = false;
-        CudaStream? callers = device.Stream is { } handle ? Borrow(handle) : null;
-        _current = callers is null || device.Overlap ? _stream : callers;
-        _isCapturing = callers is { IsCapturing: true };
+        _callers = device.Stream is { } handle ? Borrow(handle) : null;
+        _current = _callers is null || device.Overlap ? _stream : _callers;
+        _isCapturing = _callers is { IsCapturing: true };
         if (device.Overlap && device.WaitEvent == 0)
         {
-            _callersWork.Record(callers!);
+            _callersWork.Record(_callers!);
             _current.WaitFor(_callersWork);
         }
         if (device.WaitEvent != 0) _current.WaitFor(device.WaitEvent);
-        // Calls of a buffer follow each other, whatever streams they are on. A graph runs when its owner says.
-        if (_lastStream != _current.Handle && !_isCapturing) _current.WaitFor(_lastDone);
+        // Calls of a buffer follow each other, whatever streams they are on; the stream of each thread is one by its handle alone. A graph runs
+        // when its owner says.
+        if ((_lastStream != _current.Handle || _lastStream == CudaStream.OfEachThread) && !_isCapturing) _current.WaitFor(_lastDone);
         if (_isCapturing) _awaitsReaders = true;
     }
 
@@ -201,7 +200,7 @@ internal sealed unsafe partial class CudaEngine
     /// <summary>What a graph writes, its last run's readers may still read.</summary>
     private void BeforeWriting()
     {
-        if (_isCapturing) AwaitReaders();
+        if (_isCapturing) AwaitReaders(_current);
     }
 
     /// <summary>The call is enqueued: notes where it ends.</summary>
@@ -235,14 +234,19 @@ internal sealed unsafe partial class CudaEngine
     private void AwaitDoneIfAsked(in Announcement announcement)
     {
         if (_device.Stream is not null && announcement.NeededBytes == 0) return;
+        AwaitOnHost(_lastDone);
+        if (FaultSeen(_site) is { } fault) throw fault;
+        ThrowIfRefused(_site);
+    }
+
+    private static void AwaitOnHost(CudaEvent cudaEvent)
+    {
         long start = Stopwatch.GetTimestamp();
-        while (!_lastDone.IsDone)
+        while (!cudaEvent.IsDone)
         {
             if (Stopwatch.GetTimestamp() - start < _lookTicks) Thread.SpinWait(16);
             else Thread.Sleep(0);
         }
-        if (FaultSeen(_site) is { } fault) throw fault;
-        ThrowIfRefused(_site);
     }
 
     private void TakeTotals(RoutingPlan plan)

@@ -34,6 +34,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private readonly PlanTotals* _told;
     private readonly CudaStream _stream;
     private readonly CudaEvent _lastDone;
+    private readonly CudaEvent _readersDone;
     private readonly CudaEvent _callersWork;
     private readonly long[] _load;
 
@@ -52,6 +53,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private FaultRecord? _ownFault;
     private CudaStream _current;
     private CudaStream? _borrowed;
+    private CudaStream? _callers;
     private DeviceOptions _device;
     private nint _lastStream;
     private CallSite _site;
@@ -73,7 +75,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         _placement = setup.Options.PlacementFor(_channel.Size);
         _receiveCapacity = setup.Options.ReceiveCapacityFor(_channel.Size);
         _mostBlocks = runtime.Multiprocessors / setup.Neighbours;
-        _defaultBlocks = BlocksOf(setup.Options.Multiprocessors ?? DefaultBlocks(setup), nameof(ExpertBufferOptions.Multiprocessors));
+        _defaultBlocks = setup.Options.Multiprocessors ?? DefaultBlocks(setup);
         int locals = _placement.ExpertsOf(_channel.Rank).Length;
         _load = new long[locals];
 
@@ -99,6 +101,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         _stream = _current = CudaStream.Create(runtime.Context);
         _lastStream = _stream.Handle;
         _lastDone = CudaEvent.Create(runtime.Context);
+        _readersDone = CudaEvent.Create(runtime.Context);
         _callersWork = CudaEvent.Create(runtime.Context);
         _exchange = Exchange(_private.Address + (nint)exchangeAt);
         fixed (ExchangeArgs* exchange = &_exchange) runtime.CopyNow(_exchange.Self, (nint)exchange, sizeof(ExchangeArgs));
@@ -160,14 +163,35 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     {
         // A dispatch waits itself, before it tells others that they may write.
         if (site.Operation is Operation.Dispatch or Operation.CachedDispatch) _awaitsReaders = true;
-        else AwaitReaders();
+        else if (site.Operation != Operation.None) AwaitReaders(_current);
+        else LetCallerWrite();
     }
 
-    private void AwaitReaders()
+    /// <summary>
+    /// Outside of calls the caller is to write, on the stream of its last call even if that ran beside it, or, where it has none, at once. Readers
+    /// are known to a kernel once the calls before it have run.
+    /// </summary>
+    private void LetCallerWrite()
+    {
+        using CudaContext.Scope scope = _runtime.Context.Enter();
+        _isCapturing = _callers is { IsCapturing: true };
+        CudaStream writer = _callers ?? _stream;
+        if (writer != _current)
+        {
+            _callersWork.Record(_current);
+            writer.WaitFor(_callersWork);
+        }
+        AwaitReaders(writer);
+        if (_callers is not null) return;
+        AwaitOnHost(_readersDone);
+        if (FaultSeen(_site) is { } fault) throw fault;
+    }
+
+    private void AwaitReaders(CudaStream stream)
     {
         using CudaRuntime.LaunchScope launching = _runtime.BeginLaunch();
-        _kernels.Control.AwaitDone(_current, _exchange);
-        if (!_isCapturing) _lastDone.Record(_current);
+        _kernels.Control.AwaitDone(stream, _exchange);
+        if (!_isCapturing) _readersDone.Record(stream);
     }
 
     /// <summary>Whether none of its kernels runs, as far as it launched them itself.</summary>
@@ -177,11 +201,12 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         {
             try
             {
-                return IsRetired && _isReleased || _lastDone.IsDone;
+                return IsRetired && _isReleased || (_lastDone.IsDone && _readersDone.IsDone);
             }
-            catch (CudaException)
+            catch (CudaException failure)
             {
-                return true; // the context is broken: nothing runs in it any more
+                // A context that is broken runs nothing any more; one that may not be asked while a stream is captured does.
+                return failure.Code != CudaDriver.StreamCaptureUnsupported;
             }
         }
     }
@@ -200,6 +225,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
             using CudaRuntime.LaunchScope launching = _runtime.BeginLaunch();
             // The stream of the last call may be gone with its owner; what it held is done when the event is.
             _stream.WaitFor(_lastDone);
+            _stream.WaitFor(_readersDone);
             if (_ownFault is null) _kernels.Control.Close(_stream, _exchange);
             _lastDone.Record(_stream);
         }
@@ -215,6 +241,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     {
         _isReleased = true;
         _lastDone.Dispose();
+        _readersDone.Dispose();
         _callersWork.Dispose();
         _stream.Dispose();
         _plans.Dispose();
@@ -257,11 +284,11 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         setup.Options.MaxTokensPerRank, _layout.Ranks, _layout.TopK, _layout.RowBytes, setup.Neighbours, _mostBlocks);
 
     /// <summary>Blocks that wait for each other must run at once, each on a multiprocessor.</summary>
-    private int BlocksOf(int multiprocessors, string option)
+    private int BlocksOf(int multiprocessors)
     {
         if (multiprocessors >= 1 && multiprocessors <= _mostBlocks) return multiprocessors;
-        throw new ArgumentOutOfRangeException(option, multiprocessors,
-            $"{option} must be 1 to {_mostBlocks}: device {_runtime.Device.Ordinal} has {_runtime.Multiprocessors} multiprocessors, and the kernels of all ranks on it, which wait for each other, must run there at once.");
+        throw new ArgumentOutOfRangeException(nameof(DeviceOptions.Multiprocessors), multiprocessors,
+            $"DeviceOptions.Multiprocessors must be 1 to {_mostBlocks}: device {_runtime.Device.Ordinal} has {_runtime.Multiprocessors} multiprocessors, and the kernels of all ranks on it, which wait for each other, must run there at once.");
     }
 
     private ExchangeArgs Exchange(nint self)

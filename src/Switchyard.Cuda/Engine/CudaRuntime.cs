@@ -21,6 +21,7 @@ internal sealed class CudaRuntime
     private readonly Queue<Action> _unburied = new();
     private int _launching;
     private int _burying;
+    private bool _isGivingBack;
 
     private CudaRuntime(int ordinal)
     {
@@ -101,18 +102,22 @@ internal sealed class CudaRuntime
     {
         lock (_graves)
         {
-            if (_unburied.Count == 0) return true;
+            // What is given back may bring more, which the loop that gives it back takes too.
+            if (_unburied.Count == 0 || _isGivingBack) return true;
+            using var relaxed = new RelaxedCapture();
             Interlocked.Exchange(ref _burying, 1);
             try
             {
                 while (Volatile.Read(ref _launching) != 0) Thread.Yield();
                 if (!_engines.TrueForAll(engine => engine.IsIdle)) return false;
+                _isGivingBack = true;
                 while (_unburied.TryDequeue(out Action? giveBack)) giveBack();
                 _engines.RemoveAll(engine => engine.IsRetired);
                 return true;
             }
             finally
             {
+                _isGivingBack = false;
                 Volatile.Write(ref _burying, 0);
             }
         }

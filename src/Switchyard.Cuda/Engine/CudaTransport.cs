@@ -1,4 +1,5 @@
 using Switchyard.Cuda.Driver;
+using Switchyard.Cuda.Kernels;
 using Switchyard.Interop;
 using Switchyard.Transports;
 
@@ -11,6 +12,8 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
     private readonly Lazy<CudaRuntime> _runtime = new(() => CudaRuntime.Of(ordinal));
 
     private CudaRuntime Runtime => _runtime.Value;
+
+    public int RowGranularity => DeviceRows.Alignment;
 
     public byte[] Place => Runtime.Device.Uuid.ToByteArray();
 
@@ -30,6 +33,19 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
             else if (!Runtime.Device.CanAccess(device)) missing.Add($"device {Runtime.Device.Ordinal} has no direct link to device {device.Ordinal}, that of rank {rank}");
         }
         if (missing.Count > 0) throw new TransportException(nameof(CudaDevice.CanAccess), 0, $"Arenas cannot be reached: {string.Join("; ", missing)}.");
+    }
+
+    public void RequireFit(ExpertBufferOptions options, int neighbours)
+    {
+        int most = Runtime.Multiprocessors / neighbours;
+        string why = $"device {Runtime.Device.Ordinal} has {Runtime.Multiprocessors} multiprocessors for the kernels of {neighbours} ranks, which wait for each other and must run there at once";
+        if (options.Multiprocessors > most)
+            throw new TransportException(nameof(ExpertBufferOptions.Multiprocessors), 0, $"ExpertBufferOptions.Multiprocessors is {options.Multiprocessors}, but must be 1 to {most}: {why}.");
+        if (DispatchKernel.LeastBlocks(options.MaxTokensPerRank) > most)
+        {
+            throw new TransportException(
+                nameof(ExpertBufferOptions.MaxTokensPerRank), 0, $"ExpertBufferOptions.MaxTokensPerRank is {options.MaxTokensPerRank}, but must be 1 to {DispatchKernel.MostTokens(most)}: {why}.");
+        }
     }
 
     public ArenaMemory Allocate(long bytes) => Guarded(() =>

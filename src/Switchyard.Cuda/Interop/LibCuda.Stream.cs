@@ -27,6 +27,9 @@ internal static unsafe partial class LibCuda
     public static partial CUresult cuStreamIsCapturing(nint stream, CUstreamCaptureStatus* status);
 
     [LibraryImport(Library)]
+    public static partial CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode);
+
+    [LibraryImport(Library)]
     public static partial CUresult cuEventCreate(nint* cudaEvent, uint flags);
 
     [LibraryImport(Library, EntryPoint = "cuEventDestroy_v2")]
@@ -43,6 +46,13 @@ internal static unsafe partial class LibCuda
 
     [LibraryImport(Library)]
     public static partial CUresult cuEventElapsedTime(float* milliseconds, nint start, nint end);
+}
+
+internal enum CUstreamCaptureMode
+{
+    GLOBAL = 0,
+    THREAD_LOCAL = 1,
+    RELAXED = 2,
 }
 
 internal enum CUstreamCaptureStatus

@@ -36,6 +36,9 @@ internal sealed class DispatchKernel
     /// <summary>Blocks that so many tokens need at least.</summary>
     public static int LeastBlocks(int tokens) => Math.Max(1, (tokens + MaxTokensPerBlock - 1) / MaxTokensPerBlock);
 
+    /// <summary>Tokens that so many blocks take at most.</summary>
+    public static long MostTokens(int blocks) => (long)blocks * MaxTokensPerBlock;
+
     /// <summary>As <see cref="KernelSet.WarmUp"/>.</summary>
     public void WarmUp(CudaStream stream, in ExchangeArgs idle)
     {

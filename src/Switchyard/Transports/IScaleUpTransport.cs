@@ -8,6 +8,9 @@ namespace Switchyard.Transports;
 /// <summary>The contract within a node: memory that peers map, and the engine that runs the phases of a call in it.</summary>
 internal interface IScaleUpTransport
 {
+    /// <summary>The bytes of a row that travels are a multiple of this.</summary>
+    int RowGranularity { get; }
+
     /// <summary>Checks, before any rank of this machine allocates, that all their arenas fit.</summary>
     /// <exception cref="TransportException">They do not.</exception>
     void RequireRoom(long bytes, int arenas);
@@ -30,6 +33,10 @@ internal interface IScaleUpTransport
     /// <summary>Checks that this rank can reach the memory of all others.</summary>
     /// <exception cref="TransportException">It cannot; names all it cannot reach.</exception>
     void RequireReach(byte[][] places);
+
+    /// <summary>Checks that this rank's calls can run at once with those of its neighbours (<see cref="EngineSetup"/>).</summary>
+    /// <exception cref="TransportException">They cannot; names the option and the limit.</exception>
+    void RequireFit(ExpertBufferOptions options, int neighbours);
 
     /// <summary>An engine for one buffer. It holds a reference to each arena until disposed.</summary>
     IScaleUpEngine CreateEngine(EngineSetup setup);
@@ -54,9 +61,6 @@ internal interface IScaleUpEngine : IDisposable
 
     /// <summary>Per local expert: the choices of it that all dispatches so far brought, cached ones not counted.</summary>
     ReadOnlySpan<long> CumulativeTokensPerExpert { get; }
-
-    /// <summary>The bytes of a row that travels are a multiple of this.</summary>
-    int RowGranularity { get; }
 
     /// <summary>Throws the fault that broke this engine, if any.</summary>
     void ThrowIfBroken();

@@ -7,7 +7,6 @@ namespace Switchyard.Cuda.Tests.Interop;
 /// <summary>Captures what a test enqueues on a stream, to run it again and again, as a program that uses graphs does.</summary>
 internal sealed unsafe partial class Graph : IDisposable
 {
-    private const int CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1;
     private readonly nint _graph;
     private readonly nint _executable;
     private readonly CudaContext _context;
@@ -22,10 +21,13 @@ internal sealed unsafe partial class Graph : IDisposable
         _executable = executable;
     }
 
-    public static Graph Capture(CudaStream stream, Action enqueue)
+    /// <param name="stream">What is enqueued there goes into the graph.</param>
+    /// <param name="enqueue">Enqueues.</param>
+    /// <param name="mode">Whose other calls of the driver end the capture.</param>
+    public static Graph Capture(CudaStream stream, Action enqueue, CUstreamCaptureMode mode = CUstreamCaptureMode.THREAD_LOCAL)
     {
         using CudaContext.Scope scope = stream.Context.Enter();
-        CudaDriver.Check(cuStreamBeginCapture(stream.Handle, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), nameof(cuStreamBeginCapture));
+        CudaDriver.Check(cuStreamBeginCapture(stream.Handle, mode), nameof(cuStreamBeginCapture));
         enqueue();
         nint graph;
         CudaDriver.Check(cuStreamEndCapture(stream.Handle, &graph), nameof(cuStreamEndCapture));
@@ -45,7 +47,7 @@ internal sealed unsafe partial class Graph : IDisposable
     }
 
     [LibraryImport(LibCuda.Library, EntryPoint = "cuStreamBeginCapture_v2")]
-    private static partial CUresult cuStreamBeginCapture(nint stream, int mode);
+    private static partial CUresult cuStreamBeginCapture(nint stream, CUstreamCaptureMode mode);
 
     [LibraryImport(LibCuda.Library)]
     private static partial CUresult cuStreamEndCapture(nint stream, nint* graph);
