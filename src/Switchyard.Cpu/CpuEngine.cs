@@ -19,6 +19,7 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
     private readonly CpuTuning _tuning;
     private readonly long _streamingBytes;
     private readonly long _rowBytes;
+    private long _announced;
 
     public CpuEngine(EngineSetup setup, CpuTuning tuning)
     {
@@ -45,6 +46,11 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
 
     public ReadOnlySpan<long> CumulativeTokensPerExpert => _load;
 
+    /// <summary>Whoever announced the last call was done with those before.</summary>
+    public long Settled => _announced - 1;
+
+    public bool IsCapturing => false;
+
     public void ThrowIfBroken() => _protocol.ThrowIfBroken();
 
     public void RequireReachable(ReadOnlyTensorView tensor, string name, long rowBytes)
@@ -64,7 +70,7 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
     public void Dispatch(in DispatchCall call)
     {
         RoutingPlan plan = call.Plan;
-        _protocol.Announce(call.Announcement, plan);
+        Announce(call.Announcement, plan);
         Agreement agreement = _protocol.Agree(call.Announcement, plan);
         if (!call.IsCached) AddLoad(plan);
         int rank = _protocol.Arenas.Rank;
@@ -117,7 +123,7 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
     public void Combine(in CombineCall call)
     {
         RoutingPlan plan = call.Plan;
-        _protocol.Announce(call.Announcement, plan);
+        Announce(call.Announcement, plan);
         _pull.Call = new PullCall { Combine = call, Agreement = _protocol.Agree(call.Announcement, plan) };
         _pull.Streams = Streams(plan.Tokens, _rowBytes);
         _crew.Run(_pull, plan.Tokens, Piece(plan.Tokens, plan.Summed.CountOf(plan.Tokens) * _rowBytes));
@@ -130,6 +136,12 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
     {
         _crew.Dispose();
         _protocol.Dispose();
+    }
+
+    private void Announce(in Announcement announcement, RoutingPlan plan)
+    {
+        _announced = announcement.Epoch;
+        _protocol.Announce(announcement, plan);
     }
 
     private void Push(in PushCall call)

@@ -58,4 +58,6 @@ internal sealed class SharedMemoryTransport(CpuTuning tuning) : IScaleUpTranspor
     }
 
     public IScaleUpEngine CreateEngine(EngineSetup setup) => new CpuEngine(setup, tuning);
+
+    public long HandleBytes(ExpertBufferOptions options, int localExperts) => 0;
 }

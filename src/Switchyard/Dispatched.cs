@@ -118,6 +118,9 @@ public readonly record struct RowSource(int Rank, int Token);
 /// <summary>The memory and the plan behind a <see cref="Dispatched"/>; reused, and told apart by its epoch (0 while unused).</summary>
 internal sealed unsafe class ResultState(ExpertBuffer owner)
 {
+    /// <summary>In place of the last combine that read memory: one in a graph, which may run again.</summary>
+    public const long ByGraphs = long.MaxValue;
+
     public ExpertBuffer Owner { get; } = owner;
 
     public long Epoch { get; set; }
@@ -132,7 +135,7 @@ internal sealed unsafe class ResultState(ExpertBuffer owner)
 
     public Region Results { get; set; }
 
-    /// <summary>The last combine that read the rows; 0 for none.</summary>
+    /// <summary>The last combine that read the rows, or <see cref="ByGraphs"/>; 0 for none.</summary>
     public long RowsReadUntil { get; set; }
 
     public long ResultsReadUntil { get; set; }

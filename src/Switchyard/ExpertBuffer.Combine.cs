@@ -53,6 +53,7 @@ public sealed unsafe partial class ExpertBuffer
                 Announcement announcement = Offer(
                     epoch, plan, resultRows, state, rowWeights, hasWeights: !options.RowWeights.IsAbsent, out Region copy, out Region weightsCopy);
                 long readUntil = 0;
+                bool isCaptured = _engine.IsCapturing;
                 try
                 {
                     _epoch = epoch;
@@ -66,13 +67,13 @@ public sealed unsafe partial class ExpertBuffer
                         ChoiceWeights = (float*)choiceWeights,
                         ReducedWeights = (float*)reduced,
                     });
-                    readUntil = epoch;
-                    if (state is not null && !plan.IsPreReduced) MarkRead(state, rows, epoch);
+                    readUntil = isCaptured ? ResultState.ByGraphs : epoch;
+                    if (state is not null && !plan.IsPreReduced) MarkRead(state, rows, readUntil);
                 }
                 finally
                 {
-                    _pool.Return(copy, readUntil);
-                    _pool.Return(weightsCopy, readUntil);
+                    GiveUp(copy, plan, readUntil);
+                    GiveUp(weightsCopy, plan, readUntil);
                 }
             }
         }
@@ -182,8 +183,15 @@ public sealed unsafe partial class ExpertBuffer
 
     private void MarkRead(ResultState state, byte* rows, long epoch)
     {
-        if (state.Rows.Offset == rows - ArenaBase) state.RowsReadUntil = epoch;
-        else state.ResultsReadUntil = epoch;
+        if (state.Rows.Offset == rows - ArenaBase) state.RowsReadUntil = Math.Max(state.RowsReadUntil, epoch);
+        else state.ResultsReadUntil = Math.Max(state.ResultsReadUntil, epoch);
+    }
+
+    /// <summary>What a graph copies to stays its plan's.</summary>
+    private void GiveUp(Region copy, RoutingPlan plan, long readUntil)
+    {
+        if (readUntil == ResultState.ByGraphs && copy.Bytes > 0) plan.GraphMemory.Add(copy);
+        else ReturnRegion(copy, readUntil);
     }
 
     private long OffsetInArena(ref readonly byte memory)

@@ -40,16 +40,9 @@ public sealed partial class ExpertBuffer
             transport.RequireReach(places);
             transport.RequireFit(options, neighbours);
         });
-        ArenaMemory[] arenas = await ShareArenasAsync(channel, transport, layout, places, failure, ct).ConfigureAwait(false);
-        try
-        {
-            return new ExpertBuffer(group, options, layout, arenas, neighbours);
-        }
-        catch
-        {
-            foreach (ArenaMemory arena in arenas) arena.Release();
-            throw;
-        }
+        (ArenaMemory[] arenas, IScaleUpEngine engine) = await ShareArenasAsync(
+            channel, transport, layout, places, failure, mapped => new EngineSetup(channel, layout, mapped, options, neighbours), ct).ConfigureAwait(false);
+        return new ExpertBuffer(group, options, layout, arenas, engine);
     }
 
     private static void RequireOneNode(ExpertGroup group)
@@ -91,11 +84,18 @@ public sealed partial class ExpertBuffer
         return [.. all.Select(each => each.Payload)];
     }
 
-    /// <summary>Allocates this rank's arena and maps everybody's. If any rank fails, all do, and nothing stays mapped.</summary>
-    private static async Task<ArenaMemory[]> ShareArenasAsync(
-        GroupChannel channel, IScaleUpTransport transport, ArenaLayout layout, byte[][] places, TransportException? hindrance, CancellationToken ct)
+    /// <summary>Allocates this rank's arena, maps everybody's and makes the engine. If any rank fails, all do, and nothing stays mapped.</summary>
+    private static async Task<(ArenaMemory[] Arenas, IScaleUpEngine Engine)> ShareArenasAsync(
+        GroupChannel channel,
+        IScaleUpTransport transport,
+        ArenaLayout layout,
+        byte[][] places,
+        TransportException? hindrance,
+        Func<ArenaMemory[], EngineSetup> setup,
+        CancellationToken ct)
     {
         ArenaMemory? mine = null;
+        IScaleUpEngine? engine = null;
         var mapped = new List<ArenaMemory>();
         bool isShared = false;
         try
@@ -112,17 +112,22 @@ public sealed partial class ExpertBuffer
                     mapped.Add(transport.Map(all[rank].Arena ?? throw new TransportException("mmap", 0, $"Rank {rank} shared no arena."), places[rank]));
                     RequireHeader(mapped[rank], rank, channel, layout);
                 }
+                engine = transport.CreateEngine(setup([.. mapped]));
             });
             foreach (Gathered each in all) each.Arena?.Dispose();
             FaultPoints.Pass(FaultPoint.MapArenas);
             await GatherOutcomeAsync(channel, failure, null, ct).ConfigureAwait(false);
             isShared = true;
-            return [.. mapped];
+            return ([.. mapped], engine!);
         }
         finally
         {
             mine?.Release();
-            if (!isShared) mapped.ForEach(arena => arena.Release());
+            if (!isShared)
+            {
+                engine?.Dispose();
+                mapped.ForEach(arena => arena.Release());
+            }
         }
     }
 

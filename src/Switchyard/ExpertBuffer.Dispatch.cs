@@ -133,7 +133,7 @@ public sealed unsafe partial class ExpertBuffer
             _engine.Count(plan, topkIndices);
             return Exchange(Operation.Dispatch, epoch, payload, plan, topkIndices, topkWeights);
         }
-        catch (Exception e) when (e is ArgumentException or InvalidOperationException or CapacityException or RoutingException)
+        catch (Exception e) when (LeavesBufferUsable(e))
         {
             Recycle(plan);
             throw;
@@ -175,7 +175,7 @@ public sealed unsafe partial class ExpertBuffer
                 });
             }
         }
-        catch (Exception e) when (e is CapacityException or RoutingException)
+        catch (Exception e) when (LeavesBufferUsable(e))
         {
             _pool.Return(region, readUntil: 0);
             throw;
@@ -215,6 +215,9 @@ public sealed unsafe partial class ExpertBuffer
             AvailableBytes = isTooLittle ? _pool.LongestRun() : 0,
         };
     }
+
+    /// <summary>Whether what a failed call took may be used again: nobody writes there.</summary>
+    private static bool LeavesBufferUsable(Exception failure) => failure is not SwitchyardException { Recovery: not Recovery.CallAgain };
 
     private static CallTraits TraitsOf(RoutingPlan plan) =>
         (plan.IsFixedShape ? CallTraits.FixedShape : CallTraits.None) | (plan.IsPreReduced ? CallTraits.PreReduce : CallTraits.None);

@@ -25,11 +25,12 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
     private readonly Stack<RoutingPlan> _freePlans = new();
     private readonly Stack<ResultState> _freeStates = new();
     private readonly List<ResultState> _liveStates = [];
+    private bool _hasGraphMemory;
     private long _epoch;
     private int _isBusy;
     private bool _isDisposed;
 
-    private ExpertBuffer(ExpertGroup group, ExpertBufferOptions options, ArenaLayout layout, ArenaMemory[] arenas, int neighbours)
+    private ExpertBuffer(ExpertGroup group, ExpertBufferOptions options, ArenaLayout layout, ArenaMemory[] arenas, IScaleUpEngine engine)
     {
         Group = group;
         Options = options;
@@ -39,7 +40,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         _pool = new RegionPool(layout.PoolOffset, layout.PoolBytes);
         _receiveCapacity = options.ReceiveCapacityFor(group.Size);
         ArenaBase = (byte*)arenas[group.Rank].Address;
-        _engine = options.Backend.ScaleUp.CreateEngine(new EngineSetup(group.Channel, layout, arenas, options, neighbours));
+        _engine = engine;
         _engine.Deadline = options.Deadline;
     }
 
@@ -107,14 +108,18 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
 
     internal void Recycle(RoutingPlan plan)
     {
-        lock (_freePlans) _freePlans.Push(plan);
+        lock (_freePlans)
+        {
+            _freePlans.Push(plan);
+            if (plan.GraphMemory.Count > 0) Volatile.Write(ref _hasGraphMemory, true);
+        }
     }
 
     internal void Return(ResultState state)
     {
         state.Epoch = 0;
-        _pool.Return(state.Rows, state.RowsReadUntil);
-        _pool.Return(state.Results, state.ResultsReadUntil);
+        ReturnRegion(state.Rows, state.RowsReadUntil);
+        ReturnRegion(state.Results, state.ResultsReadUntil);
         state.Plan.Release();
         _liveStates.Remove(state);
         _freeStates.Push(state);
@@ -158,6 +163,23 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         return true;
     }
 
+    /// <summary>Gives a region back. When a graph read it last, nobody knows: at the latest before the next call that is made.</summary>
+    private void ReturnRegion(Region region, long readUntil) => _pool.Return(region, readUntil == ResultState.ByGraphs ? _epoch + 1 : readUntil);
+
+    /// <summary>Takes back what graphs copied to, whose plans are gone.</summary>
+    private void ReturnGraphMemory()
+    {
+        lock (_freePlans)
+        {
+            _hasGraphMemory = false;
+            foreach (RoutingPlan plan in _freePlans)
+            {
+                foreach (Region region in plan.GraphMemory) ReturnRegion(region, ResultState.ByGraphs);
+                plan.GraphMemory.Clear();
+            }
+        }
+    }
+
     private void Enter()
     {
         TakeTurn();
@@ -192,8 +214,8 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         Group.Channel.NoteDriver();
         FaultPoints.Pass(FaultPoint.BeginCall);
 
-        // Every peer announced the last call, so it is done with the one before: nobody reads for that any more.
-        _pool.Settle(_epoch - 1);
+        if (Volatile.Read(ref _hasGraphMemory)) ReturnGraphMemory();
+        _pool.Settle(_engine.Settled);
         return _epoch + 1;
     }
 }

@@ -85,6 +85,7 @@ public sealed record ExpertBufferOptions
             ReceiveCapacity = capacity,
             ResultBytes = new RegionLayout(capacity, 0, layout.LargestShape).Bytes,
             HandleBytes = sizeof(int) * (long)MaxTokensPerRank * (1 + (3L * TopK)),
+            DeviceHandleBytes = Backend.ScaleUp.HandleBytes(this, ExpertsOfARank(ranks)),
         };
     }
 
@@ -127,10 +128,13 @@ public sealed record ExpertBufferOptions
     {
         if (ReceiveCapacity is { } rows) return rows;
         long tokens = (long)ranks * MaxTokensPerRank;
-        int expertsOfARank = ExpertRanks is null ? (Experts + ranks - 1) / ranks : ExpertRanks.GroupBy(rank => rank).Max(held => held.Count());
-        long most = tokens * Math.Min(TopK, expertsOfARank);
+        long most = tokens * Math.Min(TopK, ExpertsOfARank(ranks));
         return (int)Math.Min(Limits.MaxReceiveRows, Math.Min(most, Math.Max(tokens, 2L * MaxTokensPerRank * TopK)));
     }
+
+    /// <summary>The most that any rank holds.</summary>
+    private int ExpertsOfARank(int ranks) =>
+        ExpertRanks is null ? (Experts + ranks - 1) / ranks : ExpertRanks.GroupBy(rank => rank).Max(held => held.Count());
 
     internal ArenaLayout LayoutFor(int ranks)
     {

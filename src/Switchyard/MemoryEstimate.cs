@@ -23,6 +23,12 @@ public sealed record MemoryEstimate
     /// <summary>Managed: what each live handle takes. With <see cref="DispatchOptions.PreReduce"/> twice that, and the groups of rows.</summary>
     public required long HandleBytes { get; init; }
 
+    /// <summary>
+    /// Memory of a device, beside the arena, that each live handle takes: room for 8 is taken with the buffer, for as many more as there are whenever they
+    /// run out. 0 where the backend has no device.
+    /// </summary>
+    public long DeviceHandleBytes { get; init; }
+
     /// <inheritdoc/>
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"""
         arena of a rank      {ArenaBytes,16:N0} bytes
@@ -30,5 +36,6 @@ public sealed record MemoryEstimate
           pool               {PoolBytes,16:N0} bytes, room for {(double)PoolBytes / ResultBytes:0.##} results of {ReceiveCapacity:N0} rows
             a result         {ResultBytes,16:N0} bytes
         managed, a handle    {HandleBytes,16:N0} bytes
+        device, a handle     {DeviceHandleBytes,16:N0} bytes
         """);
 }

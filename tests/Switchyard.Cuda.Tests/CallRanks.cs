@@ -28,6 +28,15 @@ internal sealed class CallRanks : IDisposable
         ChoicesOnHost = new int[ranks][];
     }
 
+    /// <summary>The errors of ranks none of which gets a buffer.</summary>
+    public static async Task<TransportException[]> CreateRefusedAsync(int ranks, Func<int, ExpertBufferOptions> options)
+    {
+        ExpertGroup[] groups = ExpertGroup.CreateLocal(ranks);
+        TransportException[] errors = await Task.WhenAll(groups.Select(group => Assert.ThrowsAsync<TransportException>(() => ExpertBuffer.CreateAsync(group, options(group.Rank)))));
+        foreach (ExpertGroup group in groups) group.Dispose();
+        return errors;
+    }
+
     public static ExpertBufferOptions OptionsFor(int ranks, int? capacity = null) => new()
     {
         Backend = CudaBackend.For(0),
@@ -57,6 +66,9 @@ internal sealed class CallRanks : IDisposable
 
     public int[][] ChoicesOnHost { get; }
 
+    /// <summary>Tokens of the first rank that chose an expert.</summary>
+    public int RowsOfTheFirst => Enumerable.Range(0, Tokens).Count(token => ChoicesOnHost[0].AsSpan(token * TopK, TopK).ContainsAnyExcept(-1));
+
     public ExpertGroup Group(int rank) => _groups[rank];
 
     /// <summary>New rows and choices for all ranks, the output poisoned.</summary>
@@ -68,22 +80,100 @@ internal sealed class CallRanks : IDisposable
             ChoicesOnHost[rank] = [.. Enumerable.Range(0, Tokens).SelectMany(_ => Choices())];
             Write<float>(rank, X[rank], XOnHost[rank]);
             Write<int>(rank, Indices[rank], ChoicesOnHost[rank]);
-            _memory[rank].Fill(Output[rank], 0xA5, Tokens * Hidden * sizeof(float));
+        }
+        Poison();
+    }
+
+    public void Poison()
+    {
+        for (int rank = 0; rank < Count; rank++) _memory[rank].Fill(Output[rank], 0xA5, Tokens * Hidden * sizeof(float));
+    }
+
+    /// <summary>No choices for any rank, beside what was drawn.</summary>
+    public void ChooseNothing()
+    {
+        for (int rank = 0; rank < Count; rank++) Write<int>(rank, Indices[rank], Enumerable.Repeat(-1, Tokens * TopK).ToArray());
+    }
+
+    /// <summary>How many results of fixed shape all ranks can hold at a time.</summary>
+    public int RoomFor()
+    {
+        var held = new List<Dispatched>();
+        while (true)
+        {
+            try
+            {
+                // The ranks have the same room: each takes note of the refusal at once.
+                Dispatched[] all = InThreads(rank => Dispatch(rank, On(rank)));
+                held.AddRange(all);
+            }
+            catch (CapacityException)
+            {
+                Synchronize();
+                foreach (Dispatched each in held) each.Dispose();
+                return held.Count / Count;
+            }
         }
     }
 
     public Dispatched Dispatch(int rank, DeviceOptions device, bool isFixed = true) => DispatchWith(rank, new() { FixedShape = isFixed, Device = device });
 
-    public Dispatched DispatchWith(int rank, DispatchOptions options) => Buffers[rank].Dispatch(
-        Rows(rank), ReadOnlyTensorView.FromPointer(Indices[rank], Tokens, TopK, TopK, ElementType.Int32, 0), default, options);
+    public Dispatched DispatchWith(int rank, DispatchOptions options, ReadOnlyTensorView weights = default) => Buffers[rank].Dispatch(
+        Rows(rank), Choices(rank), weights, options);
+
+    /// <summary>The first quarter of each row as bytes that travel as they are, with three of its numbers as scales.</summary>
+    public Dispatched DispatchScaled(int rank, DispatchOptions options) => Buffers[rank].Dispatch(
+        new ScaledRows(
+            ReadOnlyTensorView.FromPointer(X[rank], Tokens, Hidden, Hidden * sizeof(float), ElementType.Byte, 0),
+            ReadOnlyTensorView.FromPointer(X[rank], Tokens, 3, Hidden, ElementType.Single, 0)),
+        Choices(rank), default, options);
 
     /// <summary>The same rows the same way.</summary>
     public Dispatched Dispatch(int rank, DispatchHandle handle, DeviceOptions device) => Buffers[rank].Dispatch(Rows(rank), handle, device);
 
+    public ReadOnlyTensorView Rows(int rank) => ReadOnlyTensorView.FromPointer(X[rank], Tokens, Hidden, Hidden, ElementType.Single, 0);
+
     public void Combine(int rank, Dispatched received, DeviceOptions device) => Combine(rank, received.Rows, received.Handle, device);
 
-    public void Combine(int rank, ReadOnlyTensorView results, DispatchHandle handle, DeviceOptions device) => Buffers[rank].Combine(
-        results, handle, TensorView.FromPointer(Output[rank], Tokens, Hidden, Hidden, ElementType.Single, 0), new() { Device = device });
+    public void Combine(int rank, ReadOnlyTensorView results, DispatchHandle handle, DeviceOptions device) => Combine(rank, results, handle, new CombineOptions { Device = device });
+
+    public void Combine(int rank, ReadOnlyTensorView results, DispatchHandle handle, in CombineOptions options) => Buffers[rank].Combine(
+        results, handle, TensorView.FromPointer(Output[rank], Tokens, Hidden, Hidden, ElementType.Single, 0), options);
+
+    /// <summary>A dispatch and a combine of all ranks, on their streams.</summary>
+    public Dispatched[] Enqueue()
+    {
+        Dispatched[] received = [.. Enumerable.Range(0, Count).Select(rank => Dispatch(rank, On(rank)))];
+        for (int rank = 0; rank < Count; rank++) Combine(rank, received[rank], On(rank));
+        return received;
+    }
+
+    /// <summary>The same with new rows, to the end: all ranks are in step, and right.</summary>
+    public void RequireExchange()
+    {
+        Draw();
+        Dispatched[] received = Enqueue();
+        Synchronize();
+        RequireSums();
+        foreach (Dispatched each in received) each.Dispose();
+    }
+
+    /// <summary>The device works on, for other ranks.</summary>
+    public static void RequireExchangeOfOthers(Gpu gpu)
+    {
+        using var others = new CallRanks(gpu, 2);
+        others.RequireExchange();
+    }
+
+    public DeviceOptions On(int rank) => new() { Stream = Streams[rank].Handle };
+
+    /// <summary>A call that waits, each rank on a thread of its own.</summary>
+    public T[] InThreads<T>(Func<int, T> call, int? ranks = null)
+    {
+        Task<T>[] tasks = [.. Enumerable.Range(0, ranks ?? Count).Select(rank => Task.Factory.StartNew(
+            () => call(rank), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
+        return Task.WhenAll(tasks).WaitAsync(TimeSpan.FromSeconds(30)).GetAwaiter().GetResult();
+    }
 
     public void Synchronize()
     {
@@ -136,7 +226,7 @@ internal sealed class CallRanks : IDisposable
         foreach (ExpertGroup group in _groups) group.Dispose();
     }
 
-    private ReadOnlyTensorView Rows(int rank) => ReadOnlyTensorView.FromPointer(X[rank], Tokens, Hidden, Hidden, ElementType.Single, 0);
+    private ReadOnlyTensorView Choices(int rank) => ReadOnlyTensorView.FromPointer(Indices[rank], Tokens, TopK, TopK, ElementType.Int32, 0);
 
     private int RankOf(int expert) => Enumerable.Range(0, Count).First(rank => expert < (rank + 1) * Experts / Count);
 

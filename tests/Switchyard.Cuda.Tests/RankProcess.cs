@@ -1,6 +1,9 @@
 using System.Diagnostics;
 using System.Globalization;
 using Switchyard.Conformance;
+using Switchyard.Cuda.Driver;
+using Switchyard.Cuda.Engine;
+using Switchyard.Cuda.Kernels;
 
 namespace Switchyard.Cuda.Tests;
 
@@ -9,6 +12,13 @@ internal sealed class RankProcess : IDisposable
 {
     public const string Mode = "rank";
     private const string UntilLost = "until-lost";
+    private const string InAKernel = "in-a-kernel";
+
+    /// <summary>The rank that is killed.</summary>
+    public const int Victim = 1;
+
+    /// <summary>The note of a victim whose kernel waits for the others, and that to them when it is no more.</summary>
+    public const string IsInAKernel = "is-in-a-kernel", Killed = "killed";
     private readonly Process _process;
     private readonly Task<string> _output;
     private readonly Task<string> _error;
@@ -25,6 +35,9 @@ internal sealed class RankProcess : IDisposable
 
     public static RankProcess[] StartStepping(int ranks, int devices, string directory) => StartAll(UntilLost, ranks, devices, 1, directory);
 
+    /// <summary>Ranks of which <see cref="Victim"/> waits in a kernel for the others, and they for it to be killed.</summary>
+    public static RankProcess[] StartWaiting(int ranks, int devices, string directory) => StartAll(InAKernel, ranks, devices, 1, directory);
+
     /// <summary>The process's part.</summary>
     public static async Task<int> RunAsync(string scenario, int ordinal, int seed)
     {
@@ -33,7 +46,7 @@ internal sealed class RankProcess : IDisposable
             using ExpertGroup group = await ExpertGroup.JoinAsync(ExpertGroupOptions.FromEnvironment());
             using var device = new CudaAccess(ordinal);
             var rank = new RankContext(group, CudaBackend.For(ordinal), seed, device);
-            if (scenario == UntilLost) await StepUntilLostAsync(rank);
+            if (scenario is UntilLost or InAKernel) await StepUntilLostAsync(rank, waits: scenario == InAKernel);
             else await Scenario.All[scenario].RunAsync(rank);
             return 0;
         }
@@ -77,8 +90,30 @@ internal sealed class RankProcess : IDisposable
         return new RankProcess(Process.Start(start)!);
     }
 
+    private static string PathOf(string note) => Path.Combine(Environment.GetEnvironmentVariable("SWITCHYARD_DIRECTORY")!, note);
+
+    private static Task SayAsync(string note) => File.WriteAllTextAsync(PathOf(note), "");
+
+    private static async Task HearAsync(string note)
+    {
+        while (!File.Exists(PathOf(note))) await Task.Delay(5);
+    }
+
+    /// <summary>The next call's kernel notes that it runs, where its host sees it.</summary>
+    private static unsafe void SayOnceInAKernel(CudaEngine engine)
+    {
+        PinnedMemory noted = PinnedMemory.Allocate(CudaContext.Retain(CudaDevice.Get(0)), 256 * sizeof(DispatchMarks));
+        engine.Marks = noted.DeviceAddress;
+        nint begun = noted.Handle;
+        new Thread(() =>
+        {
+            while (Volatile.Read(ref *(ulong*)begun) == 0) Thread.Sleep(1);
+            File.WriteAllText(PathOf(IsInAKernel), "");
+        }).Start();
+    }
+
     /// <summary>Exchanges until a rank is lost, and then in a group of those that remain, in the same process and context.</summary>
-    private static async Task StepUntilLostAsync(RankContext rank)
+    private static async Task StepUntilLostAsync(RankContext rank, bool waits)
     {
         var shape = new Shape(rank.Group.Size, 6, 2, 64, 9, RowLayout.RankMajor, 1, Routing.Uniform);
         Random random = rank.SharedRandom();
@@ -86,7 +121,12 @@ internal sealed class RankProcess : IDisposable
         PeerLostException? lost = null;
         for (int step = 0; lost is null; step++)
         {
-            if (step == 3) await File.WriteAllTextAsync(Path.Combine(Environment.GetEnvironmentVariable("SWITCHYARD_DIRECTORY")!, $"stepping.{rank.Rank}"), "");
+            if (step == 3)
+            {
+                if (!waits) await SayAsync($"stepping.{rank.Rank}");
+                else if (rank.Rank == Victim) SayOnceInAKernel((CudaEngine)buffer.Inner.Engine);
+                else await HearAsync(Killed);
+            }
             try
             {
                 Exchange.Run<float>(rank, buffer, shape, random);

@@ -42,7 +42,28 @@ public sealed class RankProcessTests : IDisposable
         try
         {
             for (var clock = Stopwatch.StartNew(); _directory.GetFiles("stepping.*").Length < 3 && clock.Elapsed < TimeSpan.FromSeconds(30);) await Task.Delay(20, TestContext.Current.CancellationToken);
-            processes[1].Kill();
+            processes[RankProcess.Victim].Kill();
+            Assert.StartsWith("lost 1", await processes[0].EndAsync(), StringComparison.Ordinal);
+            Assert.StartsWith("lost 1", await processes[2].EndAsync(), StringComparison.Ordinal);
+        }
+        finally
+        {
+            foreach (RankProcess process in processes) process.Dispose();
+        }
+    }
+
+    [Fact]
+    public async Task A_process_that_is_killed_while_its_kernel_waits_is_named_and_the_others_go_on()
+    {
+        Gpu.SkipUnlessPresent();
+        RankProcess[] processes = RankProcess.StartWaiting(3, 1, _directory.FullName);
+        try
+        {
+            string note = Path.Combine(_directory.FullName, RankProcess.IsInAKernel);
+            for (var clock = Stopwatch.StartNew(); !File.Exists(note) && clock.Elapsed < TimeSpan.FromSeconds(30);) await Task.Delay(20, TestContext.Current.CancellationToken);
+            Assert.True(File.Exists(note));
+            processes[RankProcess.Victim].Kill();
+            await File.WriteAllTextAsync(Path.Combine(_directory.FullName, RankProcess.Killed), "", TestContext.Current.CancellationToken);
             Assert.StartsWith("lost 1", await processes[0].EndAsync(), StringComparison.Ordinal);
             Assert.StartsWith("lost 1", await processes[2].EndAsync(), StringComparison.Ordinal);
         }

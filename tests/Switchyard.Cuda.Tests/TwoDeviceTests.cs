@@ -24,6 +24,21 @@ public sealed class TwoDeviceTests
     }
 
     [Fact]
+    public void Memory_of_another_device_is_refused_before_a_call_is_made()
+    {
+        Gpu.SkipUnlessPresent(devices: 2);
+        using Gpu one = new(0), two = new(1);
+        using var calls = new CallRanks(one, 1);
+        using CudaBytes far = two.Allocate(CallRanks.Tokens * CallRanks.Hidden * sizeof(float));
+        calls.Draw();
+        ArgumentException error = Assert.Throws<ArgumentException>(() => calls.Buffers[0].Dispatch(
+            ReadOnlyTensorView.FromPointer(far.Address, CallRanks.Tokens, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 1),
+            ReadOnlyTensorView.FromPointer(calls.Indices[0], CallRanks.Tokens, CallRanks.TopK, CallRanks.TopK, ElementType.Int32, 0)));
+        Assert.Equal("x is on device 1; this rank's backend takes memory of device 0.", error.Message);
+        calls.RequireExchange();
+    }
+
+    [Fact]
     public void Ranks_on_two_devices_meet()
     {
         Gpu.SkipUnlessPresent(devices: 2);

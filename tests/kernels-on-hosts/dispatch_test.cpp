@@ -224,14 +224,17 @@ static void test_dispatch(Random& random) {
     if (wrong) printf("ranks %u, top-%u of %u, blocks %u, by expert %d, pre-reduced %d, fixed %d\n", shape.ranks, shape.top_k, shape.experts, shape.blocks, shape.by_expert, shape.pre_reduced, shape.fixed);
 }
 
-// A choice that is no expert, or one twice, ends on all ranks with the token that has it.
+// A choice that is no expert, or one twice, ends on all ranks with the token that has it. Calls behind are void until the hosts know.
 static void test_wrong_choice(Random& random) {
     Shape shape(random);
     Placement placement(random, shape);
     Ranks ranks(shape.ranks, shape.experts, shape.top_k, shape.pool_bytes());
-    std::vector<Source> sources;
+    std::vector<Source> sources, others;
     Calls calls(shape, placement, ranks);
-    for (u32 rank = 0; rank < shape.ranks; rank++) sources.emplace_back(random, shape);
+    for (u32 rank = 0; rank < shape.ranks; rank++) {
+        sources.emplace_back(random, shape);
+        others.emplace_back(random, shape);
+    }
     u32 odd = random.below(shape.ranks);
     Source& source = sources[odd];
     if (source.tokens == 0) return;
@@ -243,13 +246,30 @@ static void test_wrong_choice(Random& random) {
     else choices[place] = random.one_in(2) ? (i32)shape.experts : -2;
     i64 said = choices[place];
     source.wide.assign(source.choices.begin(), source.choices.end());
-    for (u32 rank = 0; rank < shape.ranks; rank++) calls.bring(random, rank, sources[rank]);
-    ranks.run<DispatchArgs>(dispatch, calls.args, shape.blocks, THREADS);
-    ranks.expect_done(1);
+    auto dispatch_all = [&](std::vector<Source>& from, u64 acknowledged, u64 done) {
+        for (u32 rank = 0; rank < shape.ranks; rank++) {
+            calls.bring(random, rank, from[rank]);
+            calls.args[rank].acknowledged = acknowledged;
+            memset(ranks.pool(rank), 0x77, (size_t)ranks.pool_bytes);
+        }
+        ranks.run<DispatchArgs>(dispatch, calls.args, shape.blocks, THREADS);
+        ranks.expect_done(done);
+    };
+    dispatch_all(sources, 0, 1);
     for (const Exchange& x : ranks.exchanges) {
         const Control& told = *x.control;
-        expect(told.refusal == NO_EXPERT && told.refused_rank == odd && told.refused_needed == token && told.refused_available == said,
-            "rank %u was told %llu: rank %llu, token %lld, choice %lld, not rank %u, token %u, choice %lld", x.rank, told.refusal, told.refused_rank, told.refused_needed, told.refused_available, odd, token, said);
+        expect(told.refused == 1 && told.refusal == NO_EXPERT && told.refused_rank == odd && told.refused_needed == token && told.refused_available == said,
+            "rank %u was told %llu of call %llu: rank %llu, token %lld, choice %lld, not rank %u, token %u, choice %lld", x.rank, told.refusal, told.refused, told.refused_rank, told.refused_needed, told.refused_available, odd, token, said);
+    }
+    dispatch_all(others, 0, 1);
+    for (const DispatchArgs& a : calls.args) {
+        expect(a.plan->born == 0 && a.plan->rows[a.x.rank] == 0, "rank %u: a void call has %lld rows", a.x.rank, a.plan->rows[a.x.rank]);
+        for (u32 i = 0; i < a.tokens * shape.top_k; i++) expect(a.sent[i].rank == -1, "rank %u: a void call sent choice %u", a.x.rank, i);
+    }
+    dispatch_all(others, 1, 2);
+    for (u32 rank = 0; rank < shape.ranks && wrong == 0; rank++) {
+        expect(calls.args[rank].plan->born == 2, "rank %u: a plan is of call %llu", rank, calls.args[rank].plan->born);
+        expect_received(shape, placement, others, calls.args[rank]);
     }
 }
 

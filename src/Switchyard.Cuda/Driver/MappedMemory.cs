@@ -42,6 +42,20 @@ internal sealed unsafe class MappedMemory : DriverObject
         return mapped;
     }
 
+    /// <summary>As <see cref="Map"/>; where that fails, the memory is given back.</summary>
+    public static MappedMemory MapOrRelease(PhysicalMemory memory, params ReadOnlySpan<CudaDevice> devices)
+    {
+        try
+        {
+            return Map(memory, devices);
+        }
+        catch
+        {
+            memory.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Another hold of the memory behind it, which is <paramref name="memory"/>.</summary>
     public PhysicalMemory Memory(PhysicalMemory memory)
     {

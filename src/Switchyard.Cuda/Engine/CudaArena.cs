@@ -13,13 +13,13 @@ internal sealed unsafe class CudaArena : ArenaMemory
     private readonly Lazy<SafeFileHandle> _descriptor;
 
     /// <param name="runtime">The device whose kernels use the mapping.</param>
-    /// <param name="memory">The memory, which is released with this.</param>
+    /// <param name="memory">The memory, which is released with this, also where this cannot be made.</param>
     /// <param name="bytes">Bytes of the arena; the memory may have more.</param>
     public CudaArena(CudaRuntime runtime, PhysicalMemory memory, long bytes)
     {
         _runtime = runtime;
         _memory = memory;
-        _mapped = MappedMemory.Map(memory, runtime.Device);
+        _mapped = MappedMemory.MapOrRelease(memory, runtime.Device);
         _descriptor = new(memory.Export);
         Bytes = bytes;
     }

@@ -52,6 +52,7 @@ internal sealed unsafe partial class CudaEngine
         _callers = device.Stream is { } handle ? Borrow(handle) : null;
         _current = _callers is null || device.Overlap ? _stream : _callers;
         _isCapturing = _callers is { IsCapturing: true };
+        _hasOverlapped |= device.Overlap;
         if (device.Overlap && device.WaitEvent == 0)
         {
             _callersWork.Record(_callers!);
@@ -103,6 +104,7 @@ internal sealed unsafe partial class CudaEngine
         args.Summed = SummedOf(plan);
         args.Groups = memory.Groups?.Address ?? 0;
         args.Tell = tells ? ++_lastTold : 0;
+        args.Acknowledged = Acknowledged;
         args.Marks = Marks;
         args.Tokens = (uint)plan.Tokens;
         args.IndicesAreWide = call.IndexElement == ElementType.Int64 ? 1u : 0u;
@@ -176,6 +178,7 @@ internal sealed unsafe partial class CudaEngine
         args.Plan = memory.Totals;
         args.Sent = memory.Sent;
         args.Summed = SummedOf(plan);
+        args.Acknowledged = Acknowledged;
         args.Tokens = (uint)plan.Tokens;
         (args.Biases[0], args.BiasStrides[0]) = (call.Bias.Address, call.Bias.StrideBytes);
         (args.Biases[1], args.BiasStrides[1]) = (call.SecondBias.Address, call.SecondBias.StrideBytes);
@@ -186,6 +189,9 @@ internal sealed unsafe partial class CudaEngine
         }
         AwaitDoneIfAsked(call.Announcement);
     }
+
+    /// <summary>The refusals that the host has thrown; a graph runs whatever was refused before.</summary>
+    private ulong Acknowledged => _isCapturing ? ulong.MaxValue : _acknowledged;
 
     private static nint SummedOf(RoutingPlan plan) => plan.IsPreReduced ? ((DevicePlan)plan.OnDevice!).ByRank : ((DevicePlan)plan.OnDevice!).Sent;
 
@@ -210,6 +216,7 @@ internal sealed unsafe partial class CudaEngine
         if (_isCapturing) return;
         _lastDone.Record(_current);
         _lastStream = _current.Handle;
+        _settled = _site.Epoch - 1;
     }
 
     /// <summary>Waits for the counts, which come before the rows.</summary>
@@ -227,7 +234,7 @@ internal sealed unsafe partial class CudaEngine
             looked = Stopwatch.GetTimestamp();
             Thread.Yield();
         }
-        ThrowIfRefused(_site);
+        ThrowIfRefused();
     }
 
     /// <summary>Also where this rank cannot take part: there is nothing to hand out then.</summary>
@@ -236,7 +243,7 @@ internal sealed unsafe partial class CudaEngine
         if (_device.Stream is not null && announcement.NeededBytes == 0) return;
         AwaitOnHost(_lastDone);
         if (FaultSeen(_site) is { } fault) throw fault;
-        ThrowIfRefused(_site);
+        ThrowIfRefused();
     }
 
     private static void AwaitOnHost(CudaEvent cudaEvent)

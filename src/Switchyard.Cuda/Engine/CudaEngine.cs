@@ -38,6 +38,9 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private readonly CudaEvent _callersWork;
     private readonly long[] _load;
 
+    /// <summary>What is given back with the engine.</summary>
+    private readonly List<IDisposable> _parts = [];
+
     /// <summary>Addresses that were found to be of this device, so that the driver is asked once for each.</summary>
     private readonly nint[] _seen = new nint[1 << SeenBits];
     private readonly int _receiveCapacity;
@@ -61,7 +64,10 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private bool _isCapturing;
     private bool _isReleased;
     private bool _awaitsReaders;
+    private bool _hasOverlapped;
     private ulong _lastTold;
+    private ulong _acknowledged;
+    private long _settled;
 
     public CudaEngine(EngineSetup setup, CudaRuntime runtime)
     {
@@ -71,52 +77,59 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         _layout = setup.Layout;
         _combine = _kernels.Combine(_layout.Element);
         _arenas = setup.Arenas;
-        foreach (ArenaMemory arena in _arenas) arena.AddHolder();
         _placement = setup.Options.PlacementFor(_channel.Size);
         _receiveCapacity = setup.Options.ReceiveCapacityFor(_channel.Size);
         _mostBlocks = runtime.Multiprocessors / setup.Neighbours;
         _defaultBlocks = setup.Options.Multiprocessors ?? DefaultBlocks(setup);
         int locals = _placement.ExpertsOf(_channel.Rank).Length;
         _load = new long[locals];
-
-        // State, counts by block, load, and the tables that say where experts are.
-        int experts = _layout.Experts;
-        long countsAt = DeviceState.Bytes, loadAt = Line(countsAt + ((long)_mostBlocks * (_layout.Ranks + experts + 1) * sizeof(int)));
-        long placesAt = Line(loadAt + (locals * sizeof(long))), expertsAt = Line(placesAt + (experts * sizeof(int))), firstAt = Line(expertsAt + (experts * sizeof(int)));
-        long exchangeAt = Line(firstAt + ((_layout.Ranks + 1) * sizeof(int)));
-        _private = new DeviceMemory(runtime, exchangeAt + sizeof(ExchangeArgs));
-        runtime.FillNow(_private.Address, 0, _private.Bytes);
-        _loadAddress = _private.Address + (nint)loadAt;
-        _places = Write(placesAt, [.. Enumerable.Range(0, experts).Select(expert => (_placement.RankOf(expert) << 16) | _placement.LocalIndexOf(expert))]);
-        nint expertsOf = Write(expertsAt, [.. Enumerable.Range(0, _layout.Ranks).SelectMany(rank => _placement.ExpertsOf(rank).ToArray())]);
-        int[] first = new int[_layout.Ranks + 1];
-        for (int rank = 0; rank < _layout.Ranks; rank++) first[rank + 1] = first[rank] + _placement.ExpertsOf(rank).Length;
-        nint firstExpert = Write(firstAt, first);
-
-        _plans = new DevicePlans(runtime, setup.Options.MaxTokensPerRank * _layout.TopK, locals);
-        int toldAt = (int)Line(Control.Bytes);
-        _pinned = PinnedMemory.Allocate(runtime.Context, toldAt + PlanTotals.BytesFor(locals));
-        _control = (Control*)_pinned.Handle;
-        _told = (PlanTotals*)(_pinned.Handle + toldAt);
-        _stream = _current = CudaStream.Create(runtime.Context);
-        _lastStream = _stream.Handle;
-        _lastDone = CudaEvent.Create(runtime.Context);
-        _readersDone = CudaEvent.Create(runtime.Context);
-        _callersWork = CudaEvent.Create(runtime.Context);
-        _exchange = Exchange(_private.Address + (nint)exchangeAt);
-        fixed (ExchangeArgs* exchange = &_exchange) runtime.CopyNow(_exchange.Self, (nint)exchange, sizeof(ExchangeArgs));
-        _dispatchArgs = new DispatchArgs
+        try
         {
-            Exchange = _exchange,
-            Places = _places,
-            ExpertsOf = expertsOf,
-            FirstExpert = firstExpert,
-            BlockCounts = _private.Address + (nint)countsAt,
-            Load = _loadAddress,
-            ToldPlan = _pinned.DeviceAddress + toldAt,
-            ReceiveCapacity = _receiveCapacity,
-        };
-        _combineArgs = new CombineArgs { Exchange = _exchange, RowBytes = (uint)_layout.RowBytes };
+            // State, counts by block, load, and the tables that say where experts are.
+            int experts = _layout.Experts;
+            long countsAt = DeviceState.Bytes, loadAt = Line(countsAt + ((long)_mostBlocks * (_layout.Ranks + experts + 1) * sizeof(int)));
+            long placesAt = Line(loadAt + (locals * sizeof(long))), expertsAt = Line(placesAt + (experts * sizeof(int))), firstAt = Line(expertsAt + (experts * sizeof(int)));
+            long exchangeAt = Line(firstAt + ((_layout.Ranks + 1) * sizeof(int)));
+            _private = Own(new DeviceMemory(runtime, exchangeAt + sizeof(ExchangeArgs)));
+            runtime.FillNow(_private.Address, 0, _private.Bytes);
+            _loadAddress = _private.Address + (nint)loadAt;
+            _places = Write(placesAt, [.. Enumerable.Range(0, experts).Select(expert => (_placement.RankOf(expert) << 16) | _placement.LocalIndexOf(expert))]);
+            nint expertsOf = Write(expertsAt, [.. Enumerable.Range(0, _layout.Ranks).SelectMany(rank => _placement.ExpertsOf(rank).ToArray())]);
+            int[] first = new int[_layout.Ranks + 1];
+            for (int rank = 0; rank < _layout.Ranks; rank++) first[rank + 1] = first[rank] + _placement.ExpertsOf(rank).Length;
+            nint firstExpert = Write(firstAt, first);
+
+            _plans = Own(new DevicePlans(runtime, setup.Options.MaxTokensPerRank * _layout.TopK, locals));
+            int toldAt = (int)Line(Control.Bytes);
+            _pinned = Own(PinnedMemory.Allocate(runtime.Context, toldAt + PlanTotals.BytesFor(locals)));
+            _control = (Control*)_pinned.Handle;
+            _told = (PlanTotals*)(_pinned.Handle + toldAt);
+            _stream = _current = Own(CudaStream.Create(runtime.Context));
+            _lastStream = _stream.Handle;
+            _lastDone = Own(CudaEvent.Create(runtime.Context));
+            _readersDone = Own(CudaEvent.Create(runtime.Context));
+            _callersWork = Own(CudaEvent.Create(runtime.Context));
+            _exchange = Exchange(_private.Address + (nint)exchangeAt);
+            fixed (ExchangeArgs* exchange = &_exchange) runtime.CopyNow(_exchange.Self, (nint)exchange, sizeof(ExchangeArgs));
+            _dispatchArgs = new DispatchArgs
+            {
+                Exchange = _exchange,
+                Places = _places,
+                ExpertsOf = expertsOf,
+                FirstExpert = firstExpert,
+                BlockCounts = _private.Address + (nint)countsAt,
+                Load = _loadAddress,
+                ToldPlan = _pinned.DeviceAddress + toldAt,
+                ReceiveCapacity = _receiveCapacity,
+            };
+            _combineArgs = new CombineArgs { Exchange = _exchange, RowBytes = (uint)_layout.RowBytes };
+        }
+        catch
+        {
+            runtime.Retire(DisposeParts);
+            throw;
+        }
+        foreach (ArenaMemory arena in _arenas) arena.AddHolder();
         _channel.AddWatcher(this);
         runtime.Add(this);
     }
@@ -138,6 +151,11 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         }
     }
 
+    /// <summary>A call that is enqueued finds all ranks done with what was before the one ahead of it; but work beside it does not.</summary>
+    public long Settled => _hasOverlapped ? 0 : _settled;
+
+    public bool IsCapturing => _isCapturing;
+
     public TimeSpan WaitedFor(int peer) => TimeSpan.FromTicks((long)(Volatile.Read(ref _control->WaitedNs[peer]) / TimeSpan.NanosecondsPerTick));
 
     public void OnPeerGone(PeerInfo peer, PeerState state, string cause)
@@ -156,12 +174,13 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     public void ThrowIfBroken()
     {
         if (FaultSeen(default) is { } fault) throw fault;
-        ThrowIfRefused(default);
+        ThrowIfRefused();
     }
 
     public void AwaitDone(long epoch, CallSite site)
     {
         // A dispatch waits itself, before it tells others that they may write.
+        if (site.Operation != Operation.None && !_isCapturing && epoch <= _settled) return;
         if (site.Operation is Operation.Dispatch or Operation.CachedDispatch) _awaitsReaders = true;
         else if (site.Operation != Operation.None) AwaitReaders(_current);
         else LetCallerWrite();
@@ -240,14 +259,20 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private void Release()
     {
         _isReleased = true;
-        _lastDone.Dispose();
-        _readersDone.Dispose();
-        _callersWork.Dispose();
-        _stream.Dispose();
-        _plans.Dispose();
-        _private.Dispose();
-        _pinned.Dispose();
+        DisposeParts();
         foreach (ArenaMemory arena in _arenas) arena.Release();
+    }
+
+    private T Own<T>(T part)
+        where T : IDisposable
+    {
+        _parts.Add(part);
+        return part;
+    }
+
+    private void DisposeParts()
+    {
+        foreach (IDisposable part in _parts) part.Dispose();
     }
 
     /// <summary>The fault that broke this buffer, found by a kernel of any rank or by this rank's control plane.</summary>
@@ -264,19 +289,21 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         return (own with { Operation = site.Operation, Phase = site.Phase, Epoch = site.Epoch }).ToException(_channel);
     }
 
-    private void ThrowIfRefused(CallSite site)
+    /// <summary>Throws a refusal once. Calls that were enqueued behind the refused one are void until the device is told, with the next, that it was.</summary>
+    private void ThrowIfRefused()
     {
-        DeviceRefusal why = (DeviceRefusal)Volatile.Read(ref *(ulong*)&_control->Refusal);
-        if (why == DeviceRefusal.None) return;
-        var at = site.Operation == Operation.None ? new CallSite((Operation)_control->RefusedOperation, CallPhase.AwaitAnnouncement, 0) : site;
+        ulong refused = Volatile.Read(ref _control->Refused);
+        if (refused == 0 || refused == _acknowledged) return;
+        DeviceRefusal why = _control->Refusal;
+        var site = new CallSite((Operation)_control->RefusedOperation, CallPhase.AwaitAnnouncement, (long)refused);
         int rank = (int)_control->RefusedRank;
         long needed = _control->RefusedNeeded, available = _control->RefusedAvailable;
-        Volatile.Write(ref *(ulong*)&_control->Refusal, 0);
+        _acknowledged = refused;
         throw why switch
         {
-            DeviceRefusal.NoBytes => Refusals.NoBytes(rank, needed, available, at),
-            DeviceRefusal.NoRows => Refusals.NoRows(rank, needed, available, _receiveCapacity, at),
-            _ => new RoutingException(rank, (int)needed, available, _layout.Experts, at),
+            DeviceRefusal.NoBytes => Refusals.NoBytes(rank, needed, available, site),
+            DeviceRefusal.NoRows => Refusals.NoRows(rank, needed, available, _receiveCapacity, site),
+            _ => new RoutingException(rank, (int)needed, available, _layout.Experts, site),
         };
     }
 

@@ -26,13 +26,23 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
 
     public void RequireReach(byte[][] places)
     {
-        var missing = new List<string>();
-        for (int rank = 0; rank < places.Length; rank++)
-        {
-            if (Visible(places[rank]) is not { } device) missing.Add($"the device of rank {rank} ({new Guid(places[rank])}) is not visible here (CUDA_VISIBLE_DEVICES)");
-            else if (!Runtime.Device.CanAccess(device)) missing.Add($"device {Runtime.Device.Ordinal} has no direct link to device {device.Ordinal}, that of rank {rank}");
-        }
+        CudaDevice?[] devices = [.. places.Select(place => Visible(place))];
+        List<string> missing = [.. places.Index().Where(each => devices[each.Index] is null).Select(each => $"the device of rank {each.Index} ({new Guid(each.Item)}) is not visible here (CUDA_VISIBLE_DEVICES)")];
+        missing.AddRange(MissingLinks([.. devices.Select(device => device?.Ordinal)], (from, to) => CudaDevice.Get(from).CanAccess(CudaDevice.Get(to))));
         if (missing.Count > 0) throw new TransportException(nameof(CudaDevice.CanAccess), 0, $"Arenas cannot be reached: {string.Join("; ", missing)}.");
+    }
+
+    /// <summary>Every pair of devices that ranks are on of which one does not reach the other, with those ranks.</summary>
+    /// <param name="devices">By rank its device; null where this process does not see it.</param>
+    /// <param name="reaches">Whether kernels of the first device reach memory of the second.</param>
+    internal static IEnumerable<string> MissingLinks(int?[] devices, Func<int, int, bool> reaches)
+    {
+        int[] all = [.. devices.OfType<int>().Distinct().Order()];
+        string Named(int device) => $"device {device} (rank {string.Join(", ", Enumerable.Range(0, devices.Length).Where(rank => devices[rank] == device))})";
+        return from one in all
+               from other in all
+               where one < other && !(reaches(one, other) && reaches(other, one))
+               select $"{Named(one)} and {Named(other)} have no direct link";
     }
 
     public void RequireFit(ExpertBufferOptions options, int neighbours)
@@ -51,7 +61,15 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
     public ArenaMemory Allocate(long bytes) => Guarded(() =>
     {
         var arena = new CudaArena(Runtime, PhysicalMemory.Create(Runtime.Device, bytes), bytes);
-        arena.Clear();
+        try
+        {
+            arena.Clear();
+        }
+        catch
+        {
+            arena.Release();
+            throw;
+        }
         return arena;
     });
 
@@ -62,7 +80,9 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
         return Guarded(() => new CudaArena(Runtime, PhysicalMemory.Import(export.Descriptor!, device, PhysicalMemory.RoundUp(device, export.Bytes)), export.Bytes));
     }
 
-    public IScaleUpEngine CreateEngine(EngineSetup setup) => new CudaEngine(setup, Runtime);
+    public IScaleUpEngine CreateEngine(EngineSetup setup) => Guarded(() => new CudaEngine(setup, Runtime));
+
+    public long HandleBytes(ExpertBufferOptions options, int localExperts) => DevicePlans.BytesFor(options.MaxTokensPerRank * options.TopK, localExperts);
 
     private static CudaDevice? Visible(ReadOnlySpan<byte> place)
     {
@@ -71,7 +91,7 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
     }
 
     /// <summary>What fails here, all ranks must come to know.</summary>
-    private static CudaArena Guarded(Func<CudaArena> step)
+    private static T Guarded<T>(Func<T> step)
     {
         try
         {

@@ -29,10 +29,13 @@ internal sealed class DevicePlans : IDisposable
     public DevicePlans(CudaRuntime runtime, int maxChoices, int localExperts)
     {
         _runtime = runtime;
-        _totalsBytes = ArenaLayout.AlignUp(PlanTotals.BytesFor(localExperts), 256);
-        _entriesBytes = ArenaLayout.AlignUp((long)maxChoices * EntryBytes, 256);
+        _totalsBytes = TotalsBytes(localExperts);
+        _entriesBytes = EntriesBytes(maxChoices);
         Add(First);
     }
+
+    /// <summary>What a plan takes.</summary>
+    public static long BytesFor(int maxChoices, int localExperts) => TotalsBytes(localExperts) + (2 * EntriesBytes(maxChoices));
 
     /// <summary>A plan's place, which stays that plan's. Each chunk doubles what there is.</summary>
     public DevicePlan Take()
@@ -52,6 +55,10 @@ internal sealed class DevicePlans : IDisposable
     {
         foreach (DeviceMemory chunk in _chunks) chunk.Dispose();
     }
+
+    private static long TotalsBytes(int localExperts) => ArenaLayout.AlignUp(PlanTotals.BytesFor(localExperts), 256);
+
+    private static long EntriesBytes(int maxChoices) => ArenaLayout.AlignUp((long)maxChoices * EntryBytes, 256);
 
     private void Add(int plans)
     {
@@ -76,7 +83,7 @@ internal sealed class DeviceMemory : IDisposable
     public DeviceMemory(CudaRuntime runtime, long bytes)
     {
         _memory = PhysicalMemory.Create(runtime.Device, bytes);
-        _mapped = MappedMemory.Map(_memory, runtime.Device);
+        _mapped = MappedMemory.MapOrRelease(_memory, runtime.Device);
     }
 
     public nint Address => _mapped.Handle;

@@ -66,6 +66,7 @@ internal struct CombineArgs
     public nint Plan;
     public nint Sent;
     public nint Summed;
+    public ulong Acknowledged;
     public uint Tokens;
     public uint RowBytes;
 }

@@ -79,6 +79,7 @@ internal sealed class DispatchKernel
         int pieces = (elements + most - 1) / most;
         int pieceElements = RoundUp((elements + pieces - 1) / pieces, PackedGroup);
         (args.Pieces, args.PieceBytes) = ((uint)((elements + pieceElements - 1) / pieceElements), (uint)pieceElements);
+        args.ScaleUnit = args.MoversScales = 0;
         return (pieceElements * (size + 1)) + PieceScaleBytes;
     }
 
@@ -135,6 +136,7 @@ internal struct DispatchArgs
     public nint Load;
     public nint ToldPlan;
     public ulong Tell;
+    public ulong Acknowledged;
     public nint Marks;
     public int ReceiveCapacity;
     public uint Tokens;

@@ -58,7 +58,7 @@ internal enum DeviceRefusal : ulong
 [StructLayout(LayoutKind.Explicit, Size = Bytes)]
 internal unsafe struct Control
 {
-    public const int Bytes = 208 + (Limits.MaxRanks * sizeof(ulong));
+    public const int Bytes = 216 + (Limits.MaxRanks * sizeof(ulong));
 
     [FieldOffset(0)] public ulong DeadlineNs;
     [FieldOffset(8)] public ulong Abort;
@@ -70,17 +70,22 @@ internal unsafe struct Control
 
     /// <summary>The last call whose counts are there.</summary>
     [FieldOffset(160)] public ulong Told;
-    [FieldOffset(168)] public DeviceRefusal Refusal;
-    [FieldOffset(176)] public ulong RefusedRank;
-    [FieldOffset(184)] public long RefusedNeeded;
-    [FieldOffset(192)] public long RefusedAvailable;
-    [FieldOffset(200)] public ulong RefusedOperation;
-    [FieldOffset(208)] public fixed ulong WaitedNs[Limits.MaxRanks];
+
+    /// <summary>The last call that was refused, once what follows says why; 0 for none.</summary>
+    [FieldOffset(168)] public ulong Refused;
+    [FieldOffset(176)] public DeviceRefusal Refusal;
+    [FieldOffset(184)] public ulong RefusedRank;
+    [FieldOffset(192)] public long RefusedNeeded;
+    [FieldOffset(200)] public long RefusedAvailable;
+    [FieldOffset(208)] public ulong RefusedOperation;
+    [FieldOffset(216)] public fixed ulong WaitedNs[Limits.MaxRanks];
 }
 
 /// <summary>The totals of a plan as exchange.cuh lays them out; the numbers of local experts follow.</summary>
 internal unsafe struct PlanTotals
 {
+    /// <summary>The dispatch that made it, as the device numbers them.</summary>
+    public ulong Born;
     public fixed long Rows[Limits.MaxRanks];
     public fixed long Tokens[Limits.MaxRanks];
     public fixed int SentTo[Limits.MaxRanks];

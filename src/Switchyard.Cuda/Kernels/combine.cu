@@ -22,6 +22,7 @@ struct CombineArgs {
     const Plan* plan;
     const Entry* sent;
     const Entry* summed;
+    u64 acknowledged;            // as of a dispatch
     u32 tokens;
     u32 row_bytes;
 };
@@ -261,13 +262,14 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
     SHARED static Announcement mine;
     SHARED static Call call;
     griddepcontrol_wait();
-    if (thread_index() == 0) call = this_call(a.x);
+    if (thread_index() == 0) call = this_call(a.x, a.acknowledged);
     if (thread_index() == WARP) {
         keep(mine, a.mine);
         mine.region_rows = rows_shown(a, a.x.rank);
+        mine.signature.handle_epoch = (i64)a.plan->born;
     }
     sync_block();
-    if (call.is_over) return;
+    if (call.is_over || call.is_void) return;
     u64 epoch = call.epoch;
     if (block_index() == 0 && warp_index() == THREADS / WARP - 1) {
         write_announcement(a.x, mine, epoch);
@@ -286,7 +288,7 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
         if (a.reduced_weights) reduce_weights(a, agreed.heard);
     }
     if (!is_last_block<TO_OWN_BLOCKS>(&a.x.state->finished)) return;
-    if (refused && thread_index() == 0) tell_refusal(a.x, COMBINE, agreed.verdict);
+    if (refused && thread_index() == 0) tell_refusal(a.x, COMBINE, agreed.verdict, epoch);
     ROLLED for (u32 rank = thread_index(); rank < a.x.ranks; rank += THREADS) st_release_sys(done_at(a.x, rank, a.x.rank), epoch_word(epoch));
     if (thread_index() != 0) return;
     st_relaxed_gpu(&a.x.state->taken, 0u);

@@ -23,12 +23,12 @@ DEVICE void publish_counts(const DispatchArgs& a, const Agreed& agreed) {
     if (lane == 0) st_release_sys(&x.control->told, a.tell);
 }
 
-// By the last block: a call that was refused brings nothing, so its plan has no rows anywhere.
-DEVICE void refuse(const DispatchArgs& a, const Agreed& agreed) {
-    u32 locals = agreed.locals_of(a.x.rank);
+// By one block: a dispatch that brings nothing. Its plan has no rows anywhere.
+DEVICE void bring_nothing(const DispatchArgs& a, const Agreed& agreed, u64 born) {
     if (!is_cached(a)) {
+        u32 locals = agreed.locals_of(a.x.rank);
         ROLLED for (u32 i = thread_index(); i < a.tokens * a.x.top_k; i += THREADS) a.sent[i] = a.summed[i] = { -1, 0 };
-        ROLLED for (u32 i = thread_index(); i < sizeof(Plan) / 4 + 2 * locals + 1; i += THREADS) ((u32*)a.plan)[i] = 0;
+        ROLLED for (u32 i = thread_index(); i < sizeof(Plan) / 4 + 2 * locals + 1; i += THREADS) ((u32*)a.plan)[i] = i == 0 ? (u32)born : i == 1 ? (u32)(born >> 32) : 0;
         if (is_fixed(a) && a.mine.needed == 0) {
             i64 bytes;
             Region region = region_at(a, agreed, a.x.rank, a.mine.region_offset, bytes);
@@ -36,9 +36,7 @@ DEVICE void refuse(const DispatchArgs& a, const Agreed& agreed) {
             fill_words(region.counts, 0, 2 + 2 * locals, 0, thread_index(), THREADS);
         }
     }
-    if (thread_index() != 0) return;
-    tell_refusal(a.x, a.mine.signature.operation, agreed.verdict);
-    if (a.tell != 0) st_release_sys(&a.x.control->told, a.tell);
+    if (thread_index() == 0 && a.tell != 0) st_release_sys(&a.x.control->told, a.tell);
 }
 
 // The last block to have written: tells each rank that it has all rows of this one, and awaits those of the others.
@@ -112,8 +110,11 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
     Chunk tokens = chunk_of(a, block_index());
     Scratch scratch = scratch_in(shared, a.x);
     u32 warp = warp_index();
-    if (thread_index() == 0) call = this_call(a.x);
-    if (thread_index() == WARP) keep(mine, a.mine);
+    if (thread_index() == 0) call = this_call(a.x, a.acknowledged);
+    if (thread_index() == WARP) {
+        keep(mine, a.mine);
+        if (is_cached(a)) mine.signature.handle_epoch = (i64)a.plan->born;
+    }
     ROLLED for (u32 rank = thread_index(); rank <= a.x.ranks; rank += THREADS) agreed.first_expert[rank] = a.first_expert[rank];
 
     u64 ranks_of_first = 0;
@@ -121,6 +122,10 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
     else ROLLED for (u32 i = thread_index(); i < sizeof(Plan) / 8; i += THREADS) ((u64*)&agreed.plan)[i] = ((const u64*)a.plan)[i];
     sync_block();
     if (call.is_over) return;
+    if (call.is_void) {
+        if (block_index() == 0) bring_nothing(a, agreed, 0);
+        return;
+    }
     u64 epoch = call.epoch;
     if (is_last_block<TO_OWN_BLOCKS>(&a.x.state->begun) && !announce_counts(a, mine, epoch)) return;
     mark(a, COUNTED);
@@ -153,8 +158,12 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
         st_relaxed_gpu(&a.x.state->placed, 0u);
         st_relaxed_gpu(&a.x.state->taken, 0u);
     }
-    if (refused) refuse(a, agreed);
-    else if (!signal_rows(a, agreed.plan, epoch) || (is_pre_reduced(a) && !is_cached(a) && !take_groups(a, agreed, epoch))) return;
+    if (refused) {
+        if (thread_index() == 0) tell_refusal(a.x, a.mine.signature.operation, agreed.verdict, epoch);
+        bring_nothing(a, agreed, epoch);
+    } else if (!signal_rows(a, agreed.plan, epoch) || (is_pre_reduced(a) && !is_cached(a) && !take_groups(a, agreed, epoch))) {
+        return;
+    }
     mark(a, SIGNALLED);
     if (thread_index() == 0) st_relaxed_gpu(&a.x.state->epoch, epoch);
 }

@@ -33,6 +33,7 @@ DEVICE bool take_counts(const DispatchArgs& a, const Scratch& s, Agreed& agreed,
     Plan& plan = agreed.plan;
     bool is_grouped = is_expert_major(a);
     u32 bad = x.ranks;
+    if (thread_index() == 0) plan.born = epoch;
     ROLLED for (u32 column = thread_index(); column < x.ranks + x.experts; column += THREADS) {
         bool is_rank = column < x.ranks;
         u32 expert = column - x.ranks;

@@ -31,6 +31,7 @@ struct DispatchArgs {
     u64* load;               // by local expert: choices of all dispatches
     i32* told_plan;          // the host's copy of the plan
     u64 tell;                // not 0: the host waits for the counts, under this number
+    u64 acknowledged;        // refusals up to this one are known to the host; all where it is not asked
     u64* marks;              // null, or by block its marks
     i32 receive_capacity;
     u32 tokens;

@@ -22,7 +22,7 @@ struct Signature {
     u8 traits;
     u8 quantize; // Scaling
     i32 alignment;
-    i64 handle_epoch;
+    i64 handle_epoch; // of calls by a handle: the kernel's own, from the plan
     i32 row_bytes;
     i32 scale_bytes;
     u8 element, scale_element, scale_layout; // of bytes behind these nothing is said
@@ -65,6 +65,7 @@ struct State {
     u64 epoch;    // calls done
     u64 pulled;   // the last of them that was a combine
     u64 broken;   // not 0: a wait has failed, and nothing is done any more
+    u64 refused;  // the last call that was refused; 0: none
     u32 begun;    // blocks of the running call that came so far
     u32 finished;
     u32 placed;   // blocks of a dispatch that know where their rows go; 0 between calls
@@ -82,7 +83,8 @@ struct Control {
     u64 faulted;         // 1 once fault is there
     FaultRecord fault;
     u64 told;            // the call whose counts are there
-    Refusal refusal;     // of the last call that was refused; the host clears it
+    u64 refused;         // the last call that was refused, once what follows says why; 0: none
+    Refusal refusal;
     u64 refused_rank;
     i64 refused_needed;
     i64 refused_available;
@@ -92,6 +94,7 @@ struct Control {
 
 // Where each row of a dispatch goes, and what this rank receives. Entries of this rank's rows lie elsewhere.
 struct Plan {
+    u64 born;                     // the dispatch that made it
     i64 rows[MAX_RANKS];          // by rank: that it receives, alignment included
     i64 tokens[MAX_RANKS];        // by rank: tokens of all that have rows there
     i32 sent_to[MAX_RANKS];       // rows of this rank
@@ -209,12 +212,14 @@ DEVICE bool is_over(const Exchange& x) {
 }
 
 // What a block needs to know before it announces anything: which call this is, and whether there is one. Loads that do not wait for each other.
-struct Call { u64 epoch; bool is_over; };
-DEVICE Call this_call(const Exchange& x) {
-    u64 done = ld_relaxed_gpu(&x.state->epoch), broken = ld_relaxed_gpu(&x.state->broken);
+// Until a rank's host has thrown a refusal, which it may learn of some calls later, its calls are void: they do nothing and have no number, and
+// all ranks go on with the call behind the one that was refused.
+struct Call { u64 epoch; bool is_over, is_void; };
+DEVICE Call this_call(const Exchange& x, u64 acknowledged) {
+    u64 done = ld_relaxed_gpu(&x.state->epoch), broken = ld_relaxed_gpu(&x.state->broken), refused = ld_relaxed_gpu(&x.state->refused);
     u32 abort = ld_relaxed_sys(abort_of(x, x.rank));
     if (broken == 0 && abort != 0 && breaks(x)) tell_host(*x.self);
-    return { done + 1, broken != 0 || abort != 0 };
+    return { done + 1, broken != 0 || abort != 0, refused > acknowledged };
 }
 
 // ---- waiting
@@ -405,12 +410,16 @@ struct Verdict {
     i64 needed, available;
 };
 
-DEVICE void tell_refusal(const Exchange& x, Operation operation, const Verdict& verdict) {
+DEVICE void tell_refusal(const Exchange& x, Operation operation, const Verdict& verdict, u64 epoch) {
+    st_relaxed_gpu(&x.state->refused, epoch);
+    st_relaxed_sys(&x.control->refused, 0);
+    fence_sys();
+    st_relaxed_sys((u64*)&x.control->refusal, verdict.refused);
     st_relaxed_sys(&x.control->refused_rank, verdict.rank);
     st_relaxed_sys((u64*)&x.control->refused_needed, (u64)verdict.needed);
     st_relaxed_sys((u64*)&x.control->refused_available, (u64)verdict.available);
     st_relaxed_sys(&x.control->refused_operation, operation);
-    st_release_sys((u64*)&x.control->refusal, verdict.refused);
+    st_release_sys(&x.control->refused, epoch);
 }
 
 // By a warp: whether any rank has said that it cannot take part.

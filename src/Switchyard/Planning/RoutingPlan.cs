@@ -145,6 +145,9 @@ internal sealed class RoutingPlan
         return Groups.AsSpan(0, length);
     }
 
+    /// <summary>Regions that combines of graphs by this plan copy to, as long as it lives.</summary>
+    public List<Region> GraphMemory { get; } = [];
+
     /// <summary>Gives the plan to its first holder, a result.</summary>
     public void Issue(long birthEpoch)
     {

@@ -39,7 +39,11 @@ internal interface IScaleUpTransport
     void RequireFit(ExpertBufferOptions options, int neighbours);
 
     /// <summary>An engine for one buffer. It holds a reference to each arena until disposed.</summary>
+    /// <exception cref="TransportException">The system, or a device, lacks what it needs.</exception>
     IScaleUpEngine CreateEngine(EngineSetup setup);
+
+    /// <summary>Memory of a device that the plan behind each handle takes; 0 where there is no device.</summary>
+    long HandleBytes(ExpertBufferOptions options, int localExperts);
 }
 
 /// <summary>What an engine is made from.</summary>
@@ -62,7 +66,13 @@ internal interface IScaleUpEngine : IDisposable
     /// <summary>Per local expert: the choices of it that all dispatches so far brought, cached ones not counted.</summary>
     ReadOnlySpan<long> CumulativeTokensPerExpert { get; }
 
-    /// <summary>Throws the fault that broke this engine, if any.</summary>
+    /// <summary>The last combine of which it is known, without asking, that no rank reads for it any more where the next call's work begins.</summary>
+    long Settled { get; }
+
+    /// <summary>Whether the call that was entered last is captured, to run whenever and as often as its graph does.</summary>
+    bool IsCapturing { get; }
+
+    /// <summary>Throws the fault that broke this engine, if any; or once the refusal of a call that did not wait for its verdict.</summary>
     void ThrowIfBroken();
 
     /// <summary>Throws unless this engine can reach a tensor's memory; <paramref name="rowBytes"/> of rows that it is to move, 0 for others.</summary>

@@ -28,8 +28,16 @@ internal sealed unsafe partial class Graph : IDisposable
     {
         using CudaContext.Scope scope = stream.Context.Enter();
         CudaDriver.Check(cuStreamBeginCapture(stream.Handle, mode), nameof(cuStreamBeginCapture));
-        enqueue();
         nint graph;
+        try
+        {
+            enqueue();
+        }
+        catch
+        {
+            if (cuStreamEndCapture(stream.Handle, &graph) == CUresult.CUDA_SUCCESS) _ = cuGraphDestroy(graph);
+            throw;
+        }
         CudaDriver.Check(cuStreamEndCapture(stream.Handle, &graph), nameof(cuStreamEndCapture));
         return new Graph(stream.Context, graph);
     }
