@@ -95,26 +95,8 @@ internal sealed class CallRanks : IDisposable
         for (int rank = 0; rank < Count; rank++) Write<int>(rank, Indices[rank], Enumerable.Repeat(-1, Tokens * TopK).ToArray());
     }
 
-    /// <summary>How many results of fixed shape all ranks can hold at a time.</summary>
-    public int RoomFor()
-    {
-        var held = new List<Dispatched>();
-        while (true)
-        {
-            try
-            {
-                // The ranks have the same room: each takes note of the refusal at once.
-                Dispatched[] all = InThreads(rank => Dispatch(rank, On(rank)));
-                held.AddRange(all);
-            }
-            catch (CapacityException)
-            {
-                Synchronize();
-                foreach (Dispatched each in held) each.Dispose();
-                return held.Count / Count;
-            }
-        }
-    }
+    /// <summary>How many results of fixed shape all ranks can hold at a time. (The first time ends where the second has no gaps.)</summary>
+    public int RoomFor() => Math.Max(Fill(), Fill());
 
     public Dispatched Dispatch(int rank, DeviceOptions device, bool isFixed = true) => DispatchWith(rank, new() { FixedShape = isFixed, Device = device });
 
@@ -224,6 +206,26 @@ internal sealed class CallRanks : IDisposable
         }
         foreach (CudaAccess memory in _memory) memory.Dispose();
         foreach (ExpertGroup group in _groups) group.Dispose();
+    }
+
+    private int Fill()
+    {
+        var held = new List<Dispatched>();
+        while (true)
+        {
+            try
+            {
+                // The ranks have the same room: each takes note of the refusal at once.
+                Dispatched[] all = InThreads(rank => Dispatch(rank, On(rank)));
+                held.AddRange(all);
+            }
+            catch (CapacityException)
+            {
+                Synchronize();
+                foreach (Dispatched each in held) each.Dispose();
+                return held.Count / Count;
+            }
+        }
     }
 
     private ReadOnlyTensorView Choices(int rank) => ReadOnlyTensorView.FromPointer(Indices[rank], Tokens, TopK, TopK, ElementType.Int32, 0);

@@ -151,7 +151,7 @@ public sealed class RefusalTests
         Dispatched[] ahead = [calls.Dispatch(1, calls.On(1)), calls.Dispatch(1, calls.On(1))];
         calls.Combine(1, ahead[0], calls.On(1));
         CapacityException error = Assert.Throws<CapacityException>(() => calls.Dispatch(0, calls.On(0)));
-        Assert.Equal((0, "bytes", (long)room * 2 + 2), (error.Rank, error.Unit, error.Site.Epoch));
+        Assert.Equal((0, "bytes", (3L * room) + 3), (error.Rank, error.Unit, error.Site.Epoch));
         calls.Synchronize();
 
         // What rank 1 enqueued behind did nothing: nobody received a row, and no sum was written.
