@@ -27,7 +27,15 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
         _planner = new HostPlanner(setup.Options);
         _load = new long[setup.Options.PlacementFor(setup.Channel.Size).ExpertsOf(setup.Channel.Rank).Length];
         _protocol = new HostProtocol(setup);
-        _crew = new WorkerCrew(setup.Options.WorkerThreadsFor(setup.Neighbours), setup.Options.CpuAffinity);
+        try
+        {
+            _crew = new WorkerCrew(setup.Options.WorkerThreadsFor(setup.Neighbours), setup.Options.CpuAffinity);
+        }
+        catch
+        {
+            _protocol.Dispose();
+            throw;
+        }
         _region = new ReceiveRegion(_protocol);
         var reducer = RowReducer.For(setup.Layout.Element, tuning.Width);
         _push = new PushJob(_protocol.Arenas, tuning.Width);
@@ -65,7 +73,10 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
 
     public void Count(RoutingPlan plan, ReadOnlyTensorView topkIndices) => _planner.Count(plan, topkIndices);
 
-    public void AwaitDone(long epoch, CallSite site) => _protocol.AwaitDone(epoch, site);
+    public void AwaitDone(long epoch, CallSite site)
+    {
+        if (epoch > 0) _protocol.AwaitDone(epoch, site);
+    }
 
     public void Dispatch(in DispatchCall call)
     {

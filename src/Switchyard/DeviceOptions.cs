@@ -6,7 +6,10 @@ namespace Switchyard;
 /// </summary>
 /// <remarks>
 /// With no <see cref="Stream"/> a call runs on the buffer's own stream and returns when its work is done, as on the host: what it reads must be
-/// written by then. With one it returns at once: its work comes after what the stream holds, and before what is enqueued there afterwards.
+/// written by then. With one it returns at once: its work comes after what the stream holds, and before what is enqueued there afterwards. If the call
+/// is then refused (<see cref="CapacityException"/>, <see cref="RoutingException"/>), it brings nothing, and neither does any that was enqueued behind
+/// it before this rank was told, which the next call does by throwing, once, instead of being made: all ranks go on from the refused call
+/// (<see cref="CapacityException.CallsBehind"/>).
 /// </remarks>
 public readonly record struct DeviceOptions
 {

@@ -240,7 +240,11 @@ public sealed unsafe partial class ExpertBuffer
     {
         lock (_freePlans)
         {
-            if (_freePlans.TryPop(out RoutingPlan? plan)) return plan;
+            if (_freePlans.TryPop(out RoutingPlan? plan))
+            {
+                ReturnGraphMemory(plan);
+                return plan;
+            }
         }
         return new RoutingPlan(this, Layout, _placement, Group.Rank, Options.MaxTokensPerRank, _receiveCapacity);
     }

@@ -89,6 +89,27 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         return _engine.WaitedFor(rank);
     }
 
+    /// <summary>
+    /// Throws the fault that broke the buffer, or the refusal of a call that did not wait for it, as the next call would. For those who run graphs and
+    /// make no calls. Waits for nothing: wait for the stream first.
+    /// </summary>
+    /// <exception cref="CapacityException">A rank had no room. Once.</exception>
+    /// <exception cref="RoutingException">A rank's choices were wrong. Once.</exception>
+    /// <exception cref="SwitchyardException">The buffer is broken.</exception>
+    public void ThrowIfFailed()
+    {
+        Enter();
+        try
+        {
+            Group.Channel.ThrowIfOver(new CallSite(Operation.None, CallPhase.None, _epoch + 1));
+            _engine.ThrowIfBroken();
+        }
+        finally
+        {
+            Leave();
+        }
+    }
+
     /// <summary>Gives the arena back. Local, idempotent, never waits for a peer; views of results must not be used any more.</summary>
     /// <exception cref="InvalidOperationException">A call is running on another thread.</exception>
     public void Dispose()
@@ -144,6 +165,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
     /// <summary>Takes memory of the pool and waits until nobody reads it; takes nothing if there is not enough.</summary>
     private bool TryTake(long bytes, CallSite site, out Region region)
     {
+        ReturnGraphMemory();
         region = bytes == 0 ? default : _pool.Take(bytes);
         if (region.Bytes < bytes)
         {
@@ -153,7 +175,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         }
         try
         {
-            if (region.ReadUntil > 0) _engine.AwaitDone(region.ReadUntil, site);
+            if (bytes > 0) _engine.AwaitDone(region.ReadUntil, site);
         }
         catch
         {
@@ -169,15 +191,18 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
     /// <summary>Takes back what graphs copied to, whose plans are gone.</summary>
     private void ReturnGraphMemory()
     {
+        if (!Volatile.Read(ref _hasGraphMemory)) return;
         lock (_freePlans)
         {
             _hasGraphMemory = false;
-            foreach (RoutingPlan plan in _freePlans)
-            {
-                foreach (Region region in plan.GraphMemory) ReturnRegion(region, ResultState.ByGraphs);
-                plan.GraphMemory.Clear();
-            }
+            foreach (RoutingPlan plan in _freePlans) ReturnGraphMemory(plan);
         }
+    }
+
+    private void ReturnGraphMemory(RoutingPlan plan)
+    {
+        foreach (Region region in plan.GraphMemory) ReturnRegion(region, ResultState.ByGraphs);
+        plan.GraphMemory.Clear();
     }
 
     private void Enter()
@@ -214,7 +239,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         Group.Channel.NoteDriver();
         FaultPoints.Pass(FaultPoint.BeginCall);
 
-        if (Volatile.Read(ref _hasGraphMemory)) ReturnGraphMemory();
+        ReturnGraphMemory();
         _pool.Settle(_engine.Settled);
         return _epoch + 1;
     }

@@ -25,7 +25,7 @@ public sealed record MemoryEstimate
 
     /// <summary>
     /// Memory of a device, beside the arena, that each live handle takes: room for 8 is taken with the buffer, for as many more as there are whenever they
-    /// run out. 0 where the backend has no device.
+    /// run out. With <see cref="DispatchOptions.PreReduce"/> also 4 bytes × <see cref="ReceiveCapacity"/> × top-k each. 0 where the backend has no device.
     /// </summary>
     public long DeviceHandleBytes { get; init; }
 

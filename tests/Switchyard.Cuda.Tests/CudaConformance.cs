@@ -9,7 +9,7 @@ public sealed class CudaConformance : ConformanceSuite
     {
         Gpu.SkipUnlessPresent();
         Scenario run = Scenario.All[scenario];
-        Assert.SkipUnless(run.OnDevices, "a device finds wrong choices later, and tells all ranks: CallTests");
+        Assert.SkipUnless(run.OnDevices, "a device finds wrong choices later, and tells all ranks: RefusalTests");
         var backend = CudaBackend.For(0);
         return RankThreads.RunAsync(ExpertGroup.CreateLocal(ranks), _ => backend, run, seed, _ => new CudaAccess(0));
     }

@@ -41,6 +41,7 @@ public sealed class GraphTests
             for (int rank = 0; rank < 2; rank++) graphs[rank].Launch(calls.Streams[rank]);
             calls.Synchronize();
             Assert.InRange(clock.Elapsed, TimeSpan.FromMilliseconds(250), TimeSpan.FromSeconds(3));
+            Assert.Equal(2, Assert.Throws<PeerTimeoutException>(calls.Buffers[0].ThrowIfFailed).Peer.Rank);
             for (int rank = 0; rank < 2; rank++) Assert.Equal(2, Assert.Throws<PeerTimeoutException>(() => calls.Dispatch(rank, calls.On(rank))).Peer.Rank);
             clock.Restart();
             for (int rank = 0; rank < 2; rank++) graphs[rank].Launch(calls.Streams[rank]);
@@ -74,6 +75,50 @@ public sealed class GraphTests
         foreach (Graph graph in graphs) graph.Dispose();
 
         // Calls outside of graphs go on with what graphs have counted.
+        calls.RequireExchange();
+    }
+
+    [Fact]
+    public void A_call_that_waits_works_while_another_thread_captures_for_all()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 2);
+        using var slow = new SlowCopies(gpu);
+        using CudaStream captured = CudaStream.Create(gpu.Context);
+        calls.RequireExchange();
+        calls.Draw();
+        using var begun = new ManualResetEventSlim();
+        CudaEvent late = slow.DoneAfter(copies: 10);
+        Task<Dispatched[]> waiting = Task.Run(() =>
+        {
+            begun.Wait(TestContext.Current.CancellationToken);
+            return calls.InThreads(rank =>
+            {
+                Dispatched received = calls.Dispatch(rank, new() { WaitEvent = late.Handle }, isFixed: false);
+                calls.Combine(rank, received, default);
+                return received;
+            });
+        });
+        using Graph graph = Graph.Capture(captured, () =>
+        {
+            begun.Set();
+            foreach (Dispatched each in waiting.GetAwaiter().GetResult()) each.Dispose();
+        }, CUstreamCaptureMode.GLOBAL);
+        calls.RequireSums();
+    }
+
+    [Fact]
+    public void A_call_inside_of_a_graph_does_not_wait_for_an_event_outside_of_it_alone()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 1);
+        using CudaEvent outside = CudaEvent.Create(gpu.Context);
+        calls.RequireExchange();
+        outside.Record(gpu.Stream);
+        DeviceOptions beside = calls.On(0) with { Overlap = true, WaitEvent = outside.Handle };
+        InvalidOperationException? error = null;
+        Graph.Capture(calls.Streams[0], () => error = Assert.Throws<InvalidOperationException>(() => calls.Dispatch(0, beside))).Dispose();
+        Assert.Contains("DeviceOptions.WaitEvent", error!.Message, StringComparison.Ordinal);
         calls.RequireExchange();
     }
 
@@ -291,11 +336,11 @@ public sealed class GraphTests
             else Assert.Equal(0, calls.Read<int>(0, received[0].Counts.Address, 1)[0]);
         }
 
-        // Calls outside are told what happened last, once.
-        for (int rank = 0; rank < calls.Count; rank++)
+        // The host is told what happened last, once.
+        foreach (ExpertBuffer buffer in calls.Buffers)
         {
-            int at = rank;
-            Assert.Equal("rows", Assert.Throws<CapacityException>(() => calls.Dispatch(at, calls.On(at))).Unit);
+            Assert.Equal("rows", Assert.Throws<CapacityException>(buffer.ThrowIfFailed).Unit);
+            buffer.ThrowIfFailed();
         }
         calls.ChooseNothing();
         foreach (Dispatched each in calls.Enqueue()) each.Dispose();

@@ -161,6 +161,8 @@ public sealed class RefusalTests
         foreach (Dispatched each in held.Concat(ahead)) each.Dispose();
         CapacityException later = Assert.Throws<CapacityException>(() => calls.Dispatch(1, calls.On(1)));
         Assert.Equal((error.Rank, error.Needed, error.Available, error.Site), (later.Rank, later.Needed, later.Available, later.Site));
+        Assert.Equal((0, 2), (error.CallsBehind, later.CallsBehind));
+        Assert.Contains("had enqueued 2 calls behind it, which did nothing", later.Message, StringComparison.Ordinal);
         for (int step = 0; step < 3; step++) calls.RequireExchange();
     }
 
@@ -182,6 +184,12 @@ public sealed class RefusalTests
             return Assert.Throws<CapacityException>(() => calls.Dispatch(rank, calls.On(rank), isFixed: false));
         });
         Assert.All(errors, error => Assert.Equal((3L, "rows", 1L, Operation.Dispatch), (error.Available, error.Unit, error.Site.Epoch, error.Site.Operation)));
+        Assert.Equal([1, 0], errors.Select(error => error.CallsBehind));
+
+        // It brought nothing: there is nothing to combine, on any rank.
+        Assert.All(
+            calls.InThreads(rank => Assert.Throws<InvalidOperationException>(() => calls.Combine(rank, received[rank], default))),
+            error => Assert.Contains("Rank 0 gives the handle of a dispatch that was refused", error.Message, StringComparison.Ordinal));
         foreach (Dispatched each in received) each.Dispose();
         calls.ChooseNothing();
         for (int step = 0; step < 3; step++) Assert.All(calls.InThreads(rank => calls.Dispatch(rank, calls.On(rank), isFixed: false)), each => Assert.Equal(0, each.RowCount));

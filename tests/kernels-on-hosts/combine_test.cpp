@@ -109,6 +109,7 @@ static void test_combine(Random& random) {
         }
         for (u32 rank = 0; rank < shape.ranks; rank++) {
             Plan* plan = plans[rank].as<Plan>();
+            plan->born = call;
             std::copy(rows, rows + MAX_RANKS, plan->rows);
             args[rank].plan = plan;
             Memory results = random_rows(random, shape, (u32)rows[rank]);

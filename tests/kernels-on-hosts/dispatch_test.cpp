@@ -118,6 +118,7 @@ struct Calls {
     void bring(Random& random, u32 rank, Source& source) {
         DispatchArgs& a = args[rank];
         a.mine = {};
+        a.mine.epoch = 1;
         a.mine.signature.operation = DISPATCH;
         a.mine.signature.layout = shape.by_expert ? EXPERT_MAJOR : RANK_MAJOR;
         a.mine.signature.traits = (u8)(WEIGHTS | (shape.fixed ? FIXED_SHAPE : 0) | (shape.pre_reduced ? PRE_REDUCE : 0));

@@ -58,11 +58,25 @@ internal sealed unsafe partial class CudaEngine
             _callersWork.Record(_callers!);
             _current.WaitFor(_callersWork);
         }
-        if (device.WaitEvent != 0) _current.WaitFor(device.WaitEvent);
+        if (device.WaitEvent != 0) TakeUp(device.WaitEvent);
         // Calls of a buffer follow each other, whatever streams they are on; the stream of each thread is one by its handle alone. A graph runs
         // when its owner says.
         if ((_lastStream != _current.Handle || _lastStream == CudaStream.OfEachThread) && !_isCapturing) _current.WaitFor(_lastDone);
         if (_isCapturing) _awaitsReaders = true;
+    }
+
+    /// <summary>Waits for an event, which may be of a graph that is being captured, and so takes the stream into it.</summary>
+    private void TakeUp(nint waitEvent)
+    {
+        _current.WaitFor(waitEvent);
+        bool isCaptured = _current.IsCapturing;
+        if (isCaptured != _isCapturing && _current != _callers)
+        {
+            throw new InvalidOperationException(isCaptured
+                ? "DeviceOptions.WaitEvent was recorded in a stream that is being captured into a graph, and the call's own is not: give a stream that is."
+                : "DeviceOptions.Stream is being captured into a graph, but with Overlap the call waits for DeviceOptions.WaitEvent alone, which is outside of it: record the event in the graph, or leave it out.");
+        }
+        _isCapturing = isCaptured;
     }
 
     /// <summary>A caller's stream; mostly the same one again.</summary>
@@ -94,7 +108,7 @@ internal sealed unsafe partial class CudaEngine
         bool tells = !call.IsCached && !plan.IsFixedShape;
         var memory = (DevicePlan)plan.OnDevice!;
         ref DispatchArgs args = ref _dispatchArgs;
-        args.Mine = announcement;
+        args.Mine = announcement with { Epoch = NextNumber() };
         (args.Rows, args.RowStride) = (call.Rows.Address, call.Rows.StrideBytes);
         (args.Scales, args.ScaleStride) = (call.Scales.Address, call.Scales.StrideBytes);
         args.Indices = call.IsCached ? 0 : call.TopkIndices == 0 ? _places : call.TopkIndices;
@@ -171,7 +185,7 @@ internal sealed unsafe partial class CudaEngine
         var memory = (DevicePlan)plan.OnDevice!;
         _site = new CallSite(Operation.Combine, CallPhase.AwaitAnnouncement, call.Announcement.Epoch);
         ref CombineArgs args = ref _combineArgs;
-        args.Mine = call.Announcement;
+        args.Mine = call.Announcement with { Epoch = NextNumber() };
         (args.Output, args.OutputStride) = (call.Output.Address, call.Output.StrideBytes);
         args.ChoiceWeights = (nint)call.ChoiceWeights;
         args.ReducedWeights = (nint)call.ReducedWeights;
@@ -189,6 +203,9 @@ internal sealed unsafe partial class CudaEngine
         }
         AwaitDoneIfAsked(call.Announcement);
     }
+
+    /// <summary>As this host counts the calls that run once; 0 in a graph.</summary>
+    private long NextNumber() => _isCapturing ? 0 : _number + 1;
 
     /// <summary>The refusals that the host has thrown; a graph runs whatever was refused before.</summary>
     private ulong Acknowledged => _isCapturing ? ulong.MaxValue : _acknowledged;
@@ -217,11 +234,13 @@ internal sealed unsafe partial class CudaEngine
         _lastDone.Record(_current);
         _lastStream = _current.Handle;
         _settled = _site.Epoch - 1;
+        _number++;
     }
 
     /// <summary>Waits for the counts, which come before the rows.</summary>
     private void AwaitTold(ulong call)
     {
+        using var relaxed = new RelaxedCapture();
         long looked = Stopwatch.GetTimestamp();
         while (Volatile.Read(ref _control->Told) != call)
         {
@@ -248,6 +267,7 @@ internal sealed unsafe partial class CudaEngine
 
     private static void AwaitOnHost(CudaEvent cudaEvent)
     {
+        using var relaxed = new RelaxedCapture();
         long start = Stopwatch.GetTimestamp();
         while (!cudaEvent.IsDone)
         {

@@ -67,6 +67,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private bool _hasOverlapped;
     private ulong _lastTold;
     private ulong _acknowledged;
+    private long _number;
     private long _settled;
 
     public CudaEngine(EngineSetup setup, CudaRuntime runtime)
@@ -145,6 +146,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     {
         get
         {
+            using var relaxed = new RelaxedCapture();
             _lastDone.Synchronize();
             fixed (long* load = _load) _runtime.CopyNow((nint)load, _loadAddress, _load.Length * sizeof(long));
             return _load;
@@ -179,8 +181,8 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
 
     public void AwaitDone(long epoch, CallSite site)
     {
+        if (site.Operation == Operation.None ? epoch == 0 && !_hasOverlapped : epoch == 0 || (!_isCapturing && epoch <= _settled)) return;
         // A dispatch waits itself, before it tells others that they may write.
-        if (site.Operation != Operation.None && !_isCapturing && epoch <= _settled) return;
         if (site.Operation is Operation.Dispatch or Operation.CachedDispatch) _awaitsReaders = true;
         else if (site.Operation != Operation.None) AwaitReaders(_current);
         else LetCallerWrite();
@@ -294,16 +296,27 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     {
         ulong refused = Volatile.Read(ref _control->Refused);
         if (refused == 0 || refused == _acknowledged) return;
-        DeviceRefusal why = _control->Refusal;
-        var site = new CallSite((Operation)_control->RefusedOperation, CallPhase.AwaitAnnouncement, (long)refused);
-        int rank = (int)_control->RefusedRank;
-        long needed = _control->RefusedNeeded, available = _control->RefusedAvailable;
+        DeviceRefusal why;
+        CallSite site;
+        int rank;
+        long needed, available, number;
+        do
+        {
+            refused = Volatile.Read(ref _control->Refused);
+            why = _control->Refusal;
+            site = new CallSite((Operation)_control->RefusedOperation, CallPhase.AwaitAnnouncement, (long)refused);
+            (rank, number) = ((int)_control->RefusedRank, (long)_control->RefusedNumber);
+            (needed, available) = (_control->RefusedNeeded, _control->RefusedAvailable);
+        }
+        while (refused == 0 || Volatile.Read(ref _control->Refused) != refused); // graphs may be refused meanwhile
         _acknowledged = refused;
+        int behind = number == 0 ? 0 : (int)(_number - number);
         throw why switch
         {
-            DeviceRefusal.NoBytes => Refusals.NoBytes(rank, needed, available, site),
-            DeviceRefusal.NoRows => Refusals.NoRows(rank, needed, available, _receiveCapacity, site),
-            _ => new RoutingException(rank, (int)needed, available, _layout.Experts, site),
+            DeviceRefusal.NoBytes => Refusals.NoBytes(rank, needed, available, site, behind),
+            DeviceRefusal.NoRows => Refusals.NoRows(rank, needed, available, _receiveCapacity, site, behind),
+            DeviceRefusal.NoExpert => new RoutingException(rank, (int)needed, available, _layout.Experts, site, behind),
+            _ => new InvalidOperationException($"Rank {rank} gives the handle of a dispatch that was refused, or that was enqueued behind a call that was, in {site}: it brought nothing. Dispatch again."),
         };
     }
 

@@ -2,7 +2,7 @@ namespace Switchyard.Cuda;
 
 /// <summary>
 /// A call of the CUDA driver failed. Errors of a kernel (such as an illegal address) break the device's context for the whole process. One that says
-/// that a stream cannot be captured so (<see cref="Recovery.CallAgain"/>) leaves the buffer as it was: nothing of the call was enqueued.
+/// that a stream cannot be captured so (<see cref="Recovery.CallAgain"/>) leaves the buffer as it was: the call was not made.
 /// </summary>
 /// <param name="code">The driver's number.</param>
 /// <param name="name">The driver's name for it, such as CUDA_ERROR_OUT_OF_MEMORY.</param>

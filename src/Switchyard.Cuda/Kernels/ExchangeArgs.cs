@@ -52,13 +52,14 @@ internal enum DeviceRefusal : ulong
     NoBytes = 1,
     NoRows = 2,
     NoExpert = 3,
+    NoPlan = 4,
 }
 
 /// <summary>What a rank's host and its kernels tell each other, in pinned memory of the host, as exchange.cuh lays it out.</summary>
 [StructLayout(LayoutKind.Explicit, Size = Bytes)]
 internal unsafe struct Control
 {
-    public const int Bytes = 216 + (Limits.MaxRanks * sizeof(ulong));
+    public const int Bytes = 224 + (Limits.MaxRanks * sizeof(ulong));
 
     [FieldOffset(0)] public ulong DeadlineNs;
     [FieldOffset(8)] public ulong Abort;
@@ -78,13 +79,16 @@ internal unsafe struct Control
     [FieldOffset(192)] public long RefusedNeeded;
     [FieldOffset(200)] public long RefusedAvailable;
     [FieldOffset(208)] public ulong RefusedOperation;
-    [FieldOffset(216)] public fixed ulong WaitedNs[Limits.MaxRanks];
+
+    /// <summary>As the host numbers calls; 0 in a graph.</summary>
+    [FieldOffset(216)] public ulong RefusedNumber;
+    [FieldOffset(224)] public fixed ulong WaitedNs[Limits.MaxRanks];
 }
 
 /// <summary>The totals of a plan as exchange.cuh lays them out; the numbers of local experts follow.</summary>
 internal unsafe struct PlanTotals
 {
-    /// <summary>The dispatch that made it, as the device numbers them.</summary>
+    /// <summary>The dispatch that made it, as the device numbers them; 0 where it brought nothing.</summary>
     public ulong Born;
     public fixed long Rows[Limits.MaxRanks];
     public fixed long Tokens[Limits.MaxRanks];

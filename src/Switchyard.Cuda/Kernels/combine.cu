@@ -266,11 +266,15 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
     if (thread_index() == WARP) {
         keep(mine, a.mine);
         mine.region_rows = rows_shown(a, a.x.rank);
-        mine.signature.handle_epoch = (i64)a.plan->born;
+        name_plan(mine, a.plan);
     }
     sync_block();
-    if (call.is_over || call.is_void) return;
+    if (call.is_over) return;
     u64 epoch = call.epoch;
+    if (call.is_void) {
+        if (block_index() == 0 && warp_index() == 0) await_readers(a.x, COMBINE, epoch);
+        return;
+    }
     if (block_index() == 0 && warp_index() == THREADS / WARP - 1) {
         write_announcement(a.x, mine, epoch);
         sync_warp();
@@ -288,7 +292,7 @@ template <class Element> DEVICE void combine(const CombineArgs& a) {
         if (a.reduced_weights) reduce_weights(a, agreed.heard);
     }
     if (!is_last_block<TO_OWN_BLOCKS>(&a.x.state->finished)) return;
-    if (refused && thread_index() == 0) tell_refusal(a.x, COMBINE, agreed.verdict, epoch);
+    if (refused && thread_index() == 0) tell_refusal(a.x, a.mine, agreed.verdict, epoch);
     ROLLED for (u32 rank = thread_index(); rank < a.x.ranks; rank += THREADS) st_release_sys(done_at(a.x, rank, a.x.rank), epoch_word(epoch));
     if (thread_index() != 0) return;
     st_relaxed_gpu(&a.x.state->taken, 0u);

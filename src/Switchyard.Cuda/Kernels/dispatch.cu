@@ -113,7 +113,7 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
     if (thread_index() == 0) call = this_call(a.x, a.acknowledged);
     if (thread_index() == WARP) {
         keep(mine, a.mine);
-        if (is_cached(a)) mine.signature.handle_epoch = (i64)a.plan->born;
+        if (is_cached(a)) name_plan(mine, a.plan);
     }
     ROLLED for (u32 rank = thread_index(); rank <= a.x.ranks; rank += THREADS) agreed.first_expert[rank] = a.first_expert[rank];
 
@@ -122,11 +122,13 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
     else ROLLED for (u32 i = thread_index(); i < sizeof(Plan) / 8; i += THREADS) ((u64*)&agreed.plan)[i] = ((const u64*)a.plan)[i];
     sync_block();
     if (call.is_over) return;
+    u64 epoch = call.epoch;
     if (call.is_void) {
-        if (block_index() == 0) bring_nothing(a, agreed, 0);
+        if (block_index() != 0) return;
+        bool fails = warp == 0 && !await_readers(a.x, a.mine.signature.operation, epoch);
+        if (!any_of_block(fails)) bring_nothing(a, agreed, 0);
         return;
     }
-    u64 epoch = call.epoch;
     if (is_last_block<TO_OWN_BLOCKS>(&a.x.state->begun) && !announce_counts(a, mine, epoch)) return;
     mark(a, COUNTED);
     if (!hear(a.x, mine.signature, epoch, agreed.heard)) return;
@@ -159,8 +161,8 @@ KERNEL(THREADS) dispatch(const DispatchArgs a) {
         st_relaxed_gpu(&a.x.state->taken, 0u);
     }
     if (refused) {
-        if (thread_index() == 0) tell_refusal(a.x, a.mine.signature.operation, agreed.verdict, epoch);
-        bring_nothing(a, agreed, epoch);
+        if (thread_index() == 0) tell_refusal(a.x, a.mine, agreed.verdict, epoch);
+        bring_nothing(a, agreed, is_in_graph(a.mine) ? epoch : 0);
     } else if (!signal_rows(a, agreed.plan, epoch) || (is_pre_reduced(a) && !is_cached(a) && !take_groups(a, agreed, epoch))) {
         return;
     }

@@ -35,9 +35,9 @@ struct Announcement {
     i64 region_offset;
     i64 region_rows;
     i64 weights_offset;
-    i64 needed; // not 0: this rank cannot take part, for want of so many bytes; below 0: for token -1 - needed, whose choice is no expert ...
+    i64 needed; // not 0: this rank cannot take part, for want of so many bytes, or of a plan; below 0: for token -1 - needed, whose choice is no expert ...
     i64 available; // ... but this
-    i64 epoch;
+    i64 epoch; // as the kernel is told: the host's number of the call, 0 in a graph
     u32 check; // of ranks on hosts
     u8 unused[36];
 };
@@ -60,6 +60,9 @@ struct FaultRecord {
 };
 static_assert(sizeof(Signature) == 32 && sizeof(Announcement) == 128 && sizeof(FaultRecord) == 128);
 
+// Whose later calls go on, and find no rows.
+DEVICE bool is_in_graph(const Announcement& mine) { return mine.epoch == 0; }
+
 // A rank's words that only its own kernels touch; the counts of blocks follow. All begin as zeros.
 struct State {
     u64 epoch;    // calls done
@@ -73,7 +76,8 @@ struct State {
     u64 waited_ns[MAX_RANKS]; // by rank, for it, in all waits that took long enough to look past their flags
 };
 
-enum Refusal : u64 { GRANTED = 0, NO_BYTES = 1, NO_ROWS = 2, NO_EXPERT = 3 };
+enum Refusal : u64 { GRANTED = 0, NO_BYTES = 1, NO_ROWS = 2, NO_EXPERT = 3, NO_PLAN = 4 };
+constexpr i64 NEEDS_PLAN = i64(1ull << 63); // what a rank announces as needed whose handle is of a dispatch that brought nothing
 
 // Pinned memory of a rank's host: what it tells the kernels, and what they tell it.
 struct Control {
@@ -89,12 +93,13 @@ struct Control {
     i64 refused_needed;
     i64 refused_available;
     u64 refused_operation;
+    u64 refused_number;  // by the host that is told, 0 in a graph
     u64 waited_ns[MAX_RANKS];
 };
 
 // Where each row of a dispatch goes, and what this rank receives. Entries of this rank's rows lie elsewhere.
 struct Plan {
-    u64 born;                     // the dispatch that made it
+    u64 born;                     // the dispatch that made it; 0: one that was refused, or behind such a one
     i64 rows[MAX_RANKS];          // by rank: that it receives, alignment included
     i64 tokens[MAX_RANKS];        // by rank: tokens of all that have rows there
     i32 sent_to[MAX_RANKS];       // rows of this rank
@@ -213,7 +218,7 @@ DEVICE bool is_over(const Exchange& x) {
 
 // What a block needs to know before it announces anything: which call this is, and whether there is one. Loads that do not wait for each other.
 // Until a rank's host has thrown a refusal, which it may learn of some calls later, its calls are void: they do nothing and have no number, and
-// all ranks go on with the call behind the one that was refused.
+// all ranks go on with the call behind the one that was refused. What follows them may write what peers read, and so they wait for those.
 struct Call { u64 epoch; bool is_over, is_void; };
 DEVICE Call this_call(const Exchange& x, u64 acknowledged) {
     u64 done = ld_relaxed_gpu(&x.state->epoch), broken = ld_relaxed_gpu(&x.state->broken), refused = ld_relaxed_gpu(&x.state->refused);
@@ -328,6 +333,12 @@ constexpr u32 SIGNATURE_WORDS = sizeof(Signature) / 8;
 struct Heard { i64 region_offset, region_rows, weights_offset, needed, available; };
 constexpr u32 HEARD_WORDS = sizeof(Heard) / 8;
 
+// By one thread: which plan a call by a handle goes by.
+DEVICE void name_plan(Announcement& mine, const Plan* plan) {
+    mine.signature.handle_epoch = (i64)plan->born;
+    if (plan->born == 0) mine.needed = NEEDS_PLAN;
+}
+
 // By one thread, word by word: a kernel's parameter that is copied as a whole is copied for every thread when it starts.
 template <class T> DEVICE void keep(T& to, const T& from) {
     for (u32 i = 0; i < sizeof(T) / 8; i++) {
@@ -410,7 +421,7 @@ struct Verdict {
     i64 needed, available;
 };
 
-DEVICE void tell_refusal(const Exchange& x, Operation operation, const Verdict& verdict, u64 epoch) {
+DEVICE void tell_refusal(const Exchange& x, const Announcement& mine, const Verdict& verdict, u64 epoch) {
     st_relaxed_gpu(&x.state->refused, epoch);
     st_relaxed_sys(&x.control->refused, 0);
     fence_sys();
@@ -418,7 +429,8 @@ DEVICE void tell_refusal(const Exchange& x, Operation operation, const Verdict& 
     st_relaxed_sys(&x.control->refused_rank, verdict.rank);
     st_relaxed_sys((u64*)&x.control->refused_needed, (u64)verdict.needed);
     st_relaxed_sys((u64*)&x.control->refused_available, (u64)verdict.available);
-    st_relaxed_sys(&x.control->refused_operation, operation);
+    st_relaxed_sys(&x.control->refused_operation, mine.signature.operation);
+    st_relaxed_sys(&x.control->refused_number, (u64)mine.epoch);
     st_release_sys(&x.control->refused, epoch);
 }
 
@@ -427,5 +439,6 @@ DEVICE Verdict someone_cannot(const Exchange& x, const Heard* heard) {
     u32 rank = first_rank(x, [&](u32 each) INLINED { return heard[each].needed != 0; });
     if (rank == x.ranks) return { GRANTED, rank, 0, 0 };
     i64 needed = heard[rank].needed;
+    if (needed == NEEDS_PLAN) return { NO_PLAN, rank, 0, 0 };
     return { needed < 0 ? NO_EXPERT : NO_BYTES, rank, needed < 0 ? -1 - needed : needed, heard[rank].available };
 }

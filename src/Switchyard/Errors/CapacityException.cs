@@ -7,9 +7,10 @@ namespace Switchyard;
 /// <param name="unit">Rows or bytes.</param>
 /// <param name="remedy">The option that gives more room.</param>
 /// <param name="site">The call.</param>
-public sealed class CapacityException(int rank, long needed, long available, string unit, string remedy, CallSite site)
+/// <param name="callsBehind">Calls that this rank had enqueued behind it.</param>
+public sealed class CapacityException(int rank, long needed, long available, string unit, string remedy, CallSite site, int callsBehind = 0)
     : SwitchyardException(
-        $"Rank {rank} needs room for {needed} {unit} and has room for {available} in {site}. {remedy}", Recovery.CallAgain)
+        $"Rank {rank} needs room for {needed} {unit} and has room for {available} in {site}. {remedy}{SwitchyardException.TellOf(callsBehind)}", Recovery.CallAgain)
 {
     /// <summary>The rank without room.</summary>
     public int Rank { get; } = rank;
@@ -25,4 +26,7 @@ public sealed class CapacityException(int rank, long needed, long available, str
 
     /// <summary>The call.</summary>
     public CallSite Site { get; } = site;
+
+    /// <summary>Calls of this rank behind that one, which it had enqueued before it knew: they did nothing. See <see cref="DeviceOptions"/>.</summary>
+    public int CallsBehind { get; } = callsBehind;
 }

@@ -8,9 +8,10 @@ namespace Switchyard;
 /// <param name="expert">What it chooses.</param>
 /// <param name="experts">The experts of the buffer.</param>
 /// <param name="site">The call.</param>
-public sealed class RoutingException(int rank, int token, long expert, int experts, CallSite site)
+/// <param name="callsBehind">Calls that this rank had enqueued behind it.</param>
+public sealed class RoutingException(int rank, int token, long expert, int experts, CallSite site, int callsBehind = 0)
     : SwitchyardException(
-        $"Token {token} of rank {rank} chooses expert {expert} in {site}: topkIndices must be -1 or 0 to {experts - 1} (ExpertBufferOptions.Experts), and the experts of a token must differ.",
+        $"Token {token} of rank {rank} chooses expert {expert} in {site}: topkIndices must be -1 or 0 to {experts - 1} (ExpertBufferOptions.Experts), and the experts of a token must differ.{SwitchyardException.TellOf(callsBehind)}",
         Recovery.CallAgain)
 {
     /// <summary>The rank whose choices are wrong.</summary>
@@ -24,4 +25,7 @@ public sealed class RoutingException(int rank, int token, long expert, int exper
 
     /// <summary>The call.</summary>
     public CallSite Site { get; } = site;
+
+    /// <inheritdoc cref="CapacityException.CallsBehind"/>
+    public int CallsBehind { get; } = callsBehind;
 }

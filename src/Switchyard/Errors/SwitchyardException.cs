@@ -3,7 +3,10 @@ namespace Switchyard;
 /// <summary>What to do after an error.</summary>
 public enum Recovery
 {
-    /// <summary>Nothing is broken: the call failed alike on all ranks and consumed its epoch; the next call may follow.</summary>
+    /// <summary>
+    /// Nothing is broken: the call failed alike on all ranks and consumed its epoch; the next call may follow. (<see cref="DeviceOptions"/> tells of
+    /// calls that did not wait for it.)
+    /// </summary>
     CallAgain,
 
     /// <summary>The buffer is broken and every further call rethrows: make a new one; if a rank is gone or late, rebuild the group first.</summary>
@@ -23,4 +26,7 @@ public abstract class SwitchyardException(string message, Recovery recovery, Exc
 {
     /// <summary>Whether to call again or to rebuild.</summary>
     public Recovery Recovery { get; } = recovery;
+
+    private protected static string TellOf(int callsBehind) =>
+        callsBehind == 0 ? "" : $" This rank had enqueued {callsBehind} {(callsBehind == 1 ? "call" : "calls")} behind it, which did nothing.";
 }

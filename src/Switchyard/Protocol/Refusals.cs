@@ -4,15 +4,15 @@ namespace Switchyard.Protocol;
 internal static class Refusals
 {
     /// <summary>A rank has no memory for what it must bring.</summary>
-    public static CapacityException NoBytes(int rank, long needed, long available, CallSite site) =>
-        new(rank, needed, available, "bytes", "Dispose results, write results into Dispatched.ResultRows, or raise ExpertBufferOptions.MemoryBudget.", site);
+    public static CapacityException NoBytes(int rank, long needed, long available, CallSite site, int callsBehind = 0) =>
+        new(rank, needed, available, "bytes", "Dispose results, write results into Dispatched.ResultRows, or raise ExpertBufferOptions.MemoryBudget.", site, callsBehind);
 
     /// <summary>A rank would receive more than it granted.</summary>
-    public static CapacityException NoRows(int rank, long needed, long available, int receiveCapacity, CallSite site)
+    public static CapacityException NoRows(int rank, long needed, long available, int receiveCapacity, CallSite site, int callsBehind = 0)
     {
         string remedy = available >= receiveCapacity
             ? $"That is all of ExpertBufferOptions.ReceiveCapacity ({receiveCapacity}): raise it, or balance the experts' load."
             : "Its memory is taken by earlier results: dispose them, or raise ExpertBufferOptions.MemoryBudget.";
-        return new(rank, needed, available, "rows", remedy, site);
+        return new(rank, needed, available, "rows", remedy, site, callsBehind);
     }
 }

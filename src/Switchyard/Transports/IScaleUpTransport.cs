@@ -84,7 +84,10 @@ internal interface IScaleUpEngine : IDisposable
     /// <summary>Takes this rank's choices, tokens × top-k, into a plan; throws where it can tell that they are wrong.</summary>
     void Count(RoutingPlan plan, ReadOnlyTensorView topkIndices);
 
-    /// <summary>Before memory is written that peers have read: lets what follows wait until they are done with combine <paramref name="epoch"/>.</summary>
+    /// <summary>
+    /// Before memory is written that peers may have read: lets what follows wait until they are done with combine <paramref name="epoch"/>; 0 for none, but
+    /// what a call that runs beside others wrote there.
+    /// </summary>
     void AwaitDone(long epoch, CallSite site);
 
     /// <summary>
