@@ -64,6 +64,7 @@ public sealed class CallTests
         CudaEvent[] done = [.. calls.Streams.Select(_ => CudaEvent.Create(gpu.Context))];
         using var slow = new SlowCopies(gpu);
         using CudaBytes rows = gpu.Allocate(calls.Count * CallRanks.Tokens * CallRanks.Hidden * sizeof(float));
+        calls.RequireExchange();
         calls.Draw();
         for (int rank = 0; rank < calls.Count; rank++)
         {
@@ -77,7 +78,7 @@ public sealed class CallTests
         for (int rank = 0; rank < calls.Count; rank++)
             gpu.Stream.Copy(calls.X[rank], rows.Address + (rank * calls.XOnHost[rank].Length * sizeof(float)), calls.XOnHost[rank].Length * sizeof(float));
         ready.Record(gpu.Stream);
-        foreach (CudaStream stream in calls.Streams) slow.Enqueue(stream, 40);
+        foreach (CudaStream stream in calls.Streams) slow.Enqueue(stream, 100);
         var received = new Dispatched[calls.Count];
         for (int rank = 0; rank < calls.Count; rank++)
         {

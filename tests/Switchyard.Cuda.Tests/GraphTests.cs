@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using Switchyard.Cuda.Driver;
-using Switchyard.Cuda.Interop;
 using Switchyard.Cuda.Tests.Interop;
 
 namespace Switchyard.Cuda.Tests;
@@ -9,23 +8,6 @@ namespace Switchyard.Cuda.Tests;
 [Trait("Suite", PressureTests.Reduced)]
 public sealed class GraphTests
 {
-    [Fact]
-    public void Buffers_are_given_up_while_a_stream_is_captured_for_all_threads()
-    {
-        using var gpu = new Gpu();
-        using var calls = new CallRanks(gpu, 2);
-        using var slow = new SlowCopies(gpu);
-        using CudaStream captured = CudaStream.Create(gpu.Context);
-        calls.Draw();
-        CudaEvent late = slow.DoneAfter(copies: 20);
-        for (int rank = 0; rank < calls.Count; rank++) calls.Dispatch(rank, calls.On(rank) with { Overlap = true, WaitEvent = late.Handle });
-
-        // What they hold is given back when their calls are done, by a thread that looks for that meanwhile.
-        foreach (ExpertBuffer buffer in calls.Buffers) buffer.Dispose();
-        using Graph graph = Graph.Capture(captured, () => Thread.Sleep(200), CUstreamCaptureMode.GLOBAL);
-        gpu.Context.Synchronize();
-    }
-
     [Fact]
     public void A_graph_that_runs_without_a_rank_ends_at_the_deadline_and_from_then_on_at_once()
     {
@@ -76,35 +58,6 @@ public sealed class GraphTests
 
         // Calls outside of graphs go on with what graphs have counted.
         calls.RequireExchange();
-    }
-
-    [Fact]
-    public void A_call_that_waits_works_while_another_thread_captures_for_all()
-    {
-        using var gpu = new Gpu();
-        using var calls = new CallRanks(gpu, 2);
-        using var slow = new SlowCopies(gpu);
-        using CudaStream captured = CudaStream.Create(gpu.Context);
-        calls.RequireExchange();
-        calls.Draw();
-        using var begun = new ManualResetEventSlim();
-        CudaEvent late = slow.DoneAfter(copies: 10);
-        Task<Dispatched[]> waiting = Task.Run(() =>
-        {
-            begun.Wait(TestContext.Current.CancellationToken);
-            return calls.InThreads(rank =>
-            {
-                Dispatched received = calls.Dispatch(rank, new() { WaitEvent = late.Handle }, isFixed: false);
-                calls.Combine(rank, received, default);
-                return received;
-            });
-        });
-        using Graph graph = Graph.Capture(captured, () =>
-        {
-            begun.Set();
-            foreach (Dispatched each in waiting.GetAwaiter().GetResult()) each.Dispose();
-        }, CUstreamCaptureMode.GLOBAL);
-        calls.RequireSums();
     }
 
     [Fact]
