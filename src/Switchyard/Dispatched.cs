@@ -42,7 +42,8 @@ public readonly unsafe struct Dispatched : IDisposable
 
     /// <summary>
     /// Room for the experts' results, n × hidden of the buffer's element, in the arena, so that combine need not copy them. Taken from the pool when first asked for,
-    /// which may wait for peers that still read what was there.
+    /// which may wait for peers that still read what was there. On a device the stream waits, and after calls with <see cref="DeviceOptions.Overlap"/>
+    /// for those that were enqueued too: ask behind what is to run beside them.
     /// </summary>
     /// <exception cref="CapacityException">The pool has no room: dispose a result, or raise <see cref="ExpertBufferOptions.MemoryBudget"/>.</exception>
     public TensorView ResultRows => State.Owner.ResultRowsOf(State);

@@ -29,6 +29,7 @@ public sealed unsafe partial class ExpertBuffer
     /// <param name="options">Biases, weights to multiply by, weights to bring back.</param>
     /// <exception cref="ArgumentException">A shape, type, handle or memory is wrong. Nothing was sent; the call may be repeated.</exception>
     /// <exception cref="CapacityException">A rank has no room to copy its results to. Thrown on all ranks, before anything was read.</exception>
+    /// <exception cref="VoidHandleException">The handle's dispatch was refused. Thrown on all ranks.</exception>
     /// <inheritdoc cref="Dispatch(ReadOnlyTensorView, ReadOnlyTensorView, ReadOnlyTensorView, in DispatchOptions)" path="/exception[@cref='T:Switchyard.CallMismatchException' or @cref='T:Switchyard.PeerLostException' or @cref='T:Switchyard.PeerTimeoutException']"/>
     public void Combine(ReadOnlyTensorView results, DispatchHandle handle, TensorView output, in CombineOptions options = default)
     {
@@ -50,12 +51,12 @@ public sealed unsafe partial class ExpertBuffer
                 RequireOutsideArenas(reduced, options.ReducedWeights, nameof(options.ReducedWeights));
                 _engine.Enter(options.Device);
                 RowMemory resultRows = Arguments.Memory(rows, results, Options.Hidden);
-                Announcement announcement = Offer(
-                    epoch, plan, resultRows, state, rowWeights, hasWeights: !options.RowWeights.IsAbsent, out Region copy, out Region weightsCopy);
+                Region copy = default, weightsCopy = default;
                 long readUntil = 0;
                 bool isCaptured = _engine.IsCapturing;
                 try
                 {
+                    Announcement announcement = Offer(epoch, plan, resultRows, state, rowWeights, hasWeights: !options.RowWeights.IsAbsent, ref copy, ref weightsCopy);
                     _epoch = epoch;
                     _engine.Combine(new CombineCall
                     {
@@ -147,14 +148,13 @@ public sealed unsafe partial class ExpertBuffer
 
     /// <summary>Makes results and weights readable to the peers, and says where they lie or why they cannot be.</summary>
     private Announcement Offer(
-        long epoch, RoutingPlan plan, RowMemory results, ResultState? state, byte* weights, bool hasWeights, out Region copy, out Region weightsCopy)
+        long epoch, RoutingPlan plan, RowMemory results, ResultState? state, byte* weights, bool hasWeights, ref Region copy, ref Region weightsCopy)
     {
         var site = new CallSite(Operation.Combine, CallPhase.AwaitDone, epoch);
         long rows = plan.SummedRows[Group.Rank];
         bool isThere = state is not null && !plan.IsPreReduced;
         long rowsBytes = ArenaLayout.AlignUp(rows * Layout.RowBytes, ArenaLayout.LineBytes);
         long weightsBytes = plan.TotalRows[Group.Rank] * Layout.ColumnsOf(plan.Layout) * sizeof(float);
-        copy = weightsCopy = default;
         bool rowsFit = isThere || TryTake(rowsBytes, site, out copy);
         bool fits = rowsFit && (!hasWeights || TryTake(ArenaLayout.AlignUp(weightsBytes, ArenaLayout.LineBytes), site, out weightsCopy));
         if (fits)
@@ -187,11 +187,11 @@ public sealed unsafe partial class ExpertBuffer
         else state.ResultsReadUntil = Math.Max(state.ResultsReadUntil, epoch);
     }
 
-    /// <summary>What a graph copies to stays its plan's.</summary>
+    /// <summary>What a graph copies to stays its plan's. Where the call failed, those before may still read there.</summary>
     private void GiveUp(Region copy, RoutingPlan plan, long readUntil)
     {
         if (readUntil == ResultState.ByGraphs && copy.Bytes > 0) plan.GraphMemory.Add(copy);
-        else ReturnRegion(copy, readUntil);
+        else ReturnRegion(copy, Math.Max(readUntil, copy.ReadUntil));
     }
 
     private long OffsetInArena(ref readonly byte memory)

@@ -105,7 +105,8 @@ public sealed partial class ExpertBuffer
             FaultPoints.Pass(FaultPoint.ShareArena);
             Gathered[] all = await GatherOutcomeAsync(channel, failure, export, ct).ConfigureAwait(false);
 
-            failure = Attempt(() =>
+            failure = Attempt(
+            () =>
             {
                 for (int rank = 0; rank < channel.Size; rank++)
                 {
@@ -113,8 +114,8 @@ public sealed partial class ExpertBuffer
                     RequireHeader(mapped[rank], rank, channel, layout);
                 }
                 engine = transport.CreateEngine(setup([.. mapped]));
-            });
-            foreach (Gathered each in all) each.Arena?.Dispose();
+            },
+            () => Array.ForEach(all, each => each.Arena?.Dispose()));
             FaultPoints.Pass(FaultPoint.MapArenas);
             await GatherOutcomeAsync(channel, failure, null, ct).ConfigureAwait(false);
             isShared = true;
@@ -146,7 +147,7 @@ public sealed partial class ExpertBuffer
         throw new TransportException(parts[0], int.Parse(parts[1], System.Globalization.CultureInfo.InvariantCulture), $"Rank {failed}: {parts[2]}");
     }
 
-    private static TransportException? Attempt(Action step)
+    private static TransportException? Attempt(Action step, Action? afterwards = null)
     {
         try
         {
@@ -156,6 +157,10 @@ public sealed partial class ExpertBuffer
         catch (TransportException failure)
         {
             return failure;
+        }
+        finally
+        {
+            afterwards?.Invoke();
         }
     }
 

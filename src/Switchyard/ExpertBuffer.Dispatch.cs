@@ -77,6 +77,7 @@ public sealed unsafe partial class ExpertBuffer
     /// <param name="device">Where the call's work stands among that of a device.</param>
     /// <param name="quantize">As <see cref="DispatchOptions.Quantize"/>, whatever the earlier dispatch had; the same on all ranks.</param>
     /// <returns>The received rows, in the arena, arranged as in the earlier dispatch.</returns>
+    /// <exception cref="VoidHandleException">The handle's dispatch was refused. Thrown on all ranks.</exception>
     /// <inheritdoc cref="Dispatch(ReadOnlyTensorView, ReadOnlyTensorView, ReadOnlyTensorView, in DispatchOptions)" path="/exception"/>
     public Dispatched Dispatch(
         ReadOnlyTensorView x, DispatchHandle handle, in DeviceOptions device = default, Float8Scaling quantize = Float8Scaling.None)
@@ -177,7 +178,7 @@ public sealed unsafe partial class ExpertBuffer
         }
         catch (Exception e) when (LeavesBufferUsable(e))
         {
-            _pool.Return(region, readUntil: 0);
+            _pool.Return(region, region.ReadUntil);
             throw;
         }
         if (isCached) plan.Hold();

@@ -95,6 +95,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
     /// </summary>
     /// <exception cref="CapacityException">A rank had no room. Once.</exception>
     /// <exception cref="RoutingException">A rank's choices were wrong. Once.</exception>
+    /// <exception cref="VoidHandleException">A rank gave the handle of a dispatch that was refused. Once.</exception>
     /// <exception cref="SwitchyardException">The buffer is broken.</exception>
     public void ThrowIfFailed()
     {

@@ -113,7 +113,10 @@ internal sealed class CallRanks : IDisposable
     /// <summary>The same rows the same way.</summary>
     public Dispatched Dispatch(int rank, DispatchHandle handle, DeviceOptions device) => Buffers[rank].Dispatch(Rows(rank), handle, device);
 
-    public ReadOnlyTensorView Rows(int rank) => ReadOnlyTensorView.FromPointer(X[rank], Tokens, Hidden, Hidden, ElementType.Single, 0);
+    public ReadOnlyTensorView Rows(int rank) => Rows(rank, Tokens);
+
+    /// <summary>Memory that begins with the rank's rows, which the device does not own beyond them.</summary>
+    public ReadOnlyTensorView Rows(int rank, int count) => ReadOnlyTensorView.FromPointer(X[rank], count, Hidden, Hidden, ElementType.Single, 0);
 
     public void Combine(int rank, Dispatched received, DeviceOptions device) => Combine(rank, received.Rows, received.Handle, device);
 

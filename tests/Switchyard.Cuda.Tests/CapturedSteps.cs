@@ -83,6 +83,13 @@ internal sealed class CapturedSteps : IDisposable
 
     public void Forget() => Forget(Take());
 
+    /// <summary>What combines write; so that the next one must.</summary>
+    public void Poison()
+    {
+        Calls.Poison();
+        foreach (CudaBytes each in _reduced) each.Clear();
+    }
+
     /// <summary>By rank: what came and what was summed, once all is done.</summary>
     public byte[][] Observe() => Observe([.. _steps]);
 

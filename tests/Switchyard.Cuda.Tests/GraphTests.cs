@@ -133,7 +133,7 @@ public sealed class GraphTests
             for (int rank = 0; rank < calls.Count; rank++) steps.Enqueue(rank);
             byte[][] outside = steps.Observe();
             steps.Forget();
-            calls.Poison();
+            steps.Poison();
             for (int rank = 0; rank < calls.Count; rank++) graphs[rank].Launch(calls.Streams[rank]);
             byte[][] inside = steps.Observe(captured);
             for (int rank = 0; rank < calls.Count; rank++) Assert.Equal(outside[rank], inside[rank]);
@@ -164,6 +164,9 @@ public sealed class GraphTests
         {
             Enqueue(1, received);
             Assert.Throws<CudaException>(calls.Streams[1].Synchronize);
+            // Results from elsewhere, which are copied first.
+            for (int times = 0; times < 4; times++)
+                Assert.Throws<CudaException>(() => calls.Combine(1, calls.Rows(1, received[^1].RowCount), received[^1].Handle, calls.On(1)));
             Enqueue(1, received);
         }));
         Assert.Equal(Recovery.CallAgain, error.Recovery);
@@ -292,7 +295,8 @@ public sealed class GraphTests
         // The host is told what happened last, once.
         foreach (ExpertBuffer buffer in calls.Buffers)
         {
-            Assert.Equal("rows", Assert.Throws<CapacityException>(buffer.ThrowIfFailed).Unit);
+            CapacityException last = Assert.Throws<CapacityException>(buffer.ThrowIfFailed);
+            Assert.Equal(("rows", -1), (last.Unit, last.CallsBehind));
             buffer.ThrowIfFailed();
         }
         calls.ChooseNothing();

@@ -262,7 +262,19 @@ static void test_wrong_choice(Random& random) {
         expect(told.refused == 1 && told.refusal == NO_EXPERT && told.refused_rank == odd && told.refused_needed == token && told.refused_available == said,
             "rank %u was told %llu of call %llu: rank %llu, token %lld, choice %lld, not rank %u, token %u, choice %lld", x.rank, told.refusal, told.refused, told.refused_rank, told.refused_needed, told.refused_available, odd, token, said);
     }
+    // Void calls write nothing either while a last combine is still read.
+    for (const DispatchArgs& a : calls.args) {
+        a.x.state->pulled = 1;
+        a.plan->born = 99;
+    }
+    std::thread readers([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(30));
+        for (const DispatchArgs& a : calls.args) expect(((volatile Plan*)a.plan)->born == 99, "rank %u: a void call did not wait for those who read", a.x.rank);
+        for (const DispatchArgs& a : calls.args)
+            for (u32 reader = 0; reader < shape.ranks; reader++) st_release_sys(done_at(a.x, a.x.rank, reader), epoch_word(1));
+    });
     dispatch_all(others, 0, 1);
+    readers.join();
     for (const DispatchArgs& a : calls.args) {
         expect(a.plan->born == 0 && a.plan->rows[a.x.rank] == 0, "rank %u: a void call has %lld rows", a.x.rank, a.plan->rows[a.x.rank]);
         for (u32 i = 0; i < a.tokens * shape.top_k; i++) expect(a.sent[i].rank == -1, "rank %u: a void call sent choice %u", a.x.rank, i);

@@ -185,26 +185,26 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         // A dispatch waits itself, before it tells others that they may write.
         if (site.Operation is Operation.Dispatch or Operation.CachedDispatch) _awaitsReaders = true;
         else if (site.Operation != Operation.None) AwaitReaders(_current);
-        else LetCallerWrite();
+        else LetCallerWrite(awaitsReaders: epoch > 0);
     }
 
     /// <summary>
     /// Outside of calls the caller is to write, on the stream of its last call even if that ran beside it, or, where it has none, at once. Readers
-    /// are known to a kernel once the calls before it have run.
+    /// are known to a kernel once the calls before it have run. What a graph is to write, is ordered by who runs it.
     /// </summary>
-    private void LetCallerWrite()
+    private void LetCallerWrite(bool awaitsReaders)
     {
         using CudaContext.Scope scope = _runtime.Context.Enter();
         _isCapturing = _callers is { IsCapturing: true };
         CudaStream writer = _callers ?? _stream;
-        if (writer != _current)
+        if (writer != _current && (!_isCapturing || _current.IsCapturing))
         {
             _callersWork.Record(_current);
             writer.WaitFor(_callersWork);
         }
-        AwaitReaders(writer);
+        if (awaitsReaders) AwaitReaders(writer);
         if (_callers is not null) return;
-        AwaitOnHost(_readersDone);
+        AwaitOnHost(awaitsReaders ? _readersDone : _lastDone);
         if (FaultSeen(_site) is { } fault) throw fault;
     }
 
@@ -310,13 +310,13 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         }
         while (refused == 0 || Volatile.Read(ref _control->Refused) != refused); // graphs may be refused meanwhile
         _acknowledged = refused;
-        int behind = number == 0 ? 0 : (int)(_number - number);
+        int behind = number == 0 ? -1 : (int)(_number - number);
         throw why switch
         {
             DeviceRefusal.NoBytes => Refusals.NoBytes(rank, needed, available, site, behind),
             DeviceRefusal.NoRows => Refusals.NoRows(rank, needed, available, _receiveCapacity, site, behind),
             DeviceRefusal.NoExpert => new RoutingException(rank, (int)needed, available, _layout.Experts, site, behind),
-            _ => new InvalidOperationException($"Rank {rank} gives the handle of a dispatch that was refused, or that was enqueued behind a call that was, in {site}: it brought nothing. Dispatch again."),
+            _ => new VoidHandleException(rank, site, behind),
         };
     }
 

@@ -65,6 +65,8 @@ internal sealed class DevicePlans : IDisposable
         long bytes = _totalsBytes + (2 * _entriesBytes);
         var chunk = new DeviceMemory(_runtime, plans * bytes);
         _chunks.Add(chunk);
+        // A plan that no dispatch has made is known by that.
+        _runtime.FillNow(chunk.Address, 0, plans * bytes);
         _made += plans;
         for (int plan = plans - 1; plan >= 0; plan--)
         {

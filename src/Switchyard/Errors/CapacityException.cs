@@ -7,7 +7,7 @@ namespace Switchyard;
 /// <param name="unit">Rows or bytes.</param>
 /// <param name="remedy">The option that gives more room.</param>
 /// <param name="site">The call.</param>
-/// <param name="callsBehind">Calls that this rank had enqueued behind it.</param>
+/// <param name="callsBehind">Calls that this rank had enqueued behind it; -1 if that is not known.</param>
 public sealed class CapacityException(int rank, long needed, long available, string unit, string remedy, CallSite site, int callsBehind = 0)
     : SwitchyardException(
         $"Rank {rank} needs room for {needed} {unit} and has room for {available} in {site}. {remedy}{SwitchyardException.TellOf(callsBehind)}", Recovery.CallAgain)
@@ -27,6 +27,9 @@ public sealed class CapacityException(int rank, long needed, long available, str
     /// <summary>The call.</summary>
     public CallSite Site { get; } = site;
 
-    /// <summary>Calls of this rank behind that one, which it had enqueued before it knew: they did nothing. See <see cref="DeviceOptions"/>.</summary>
+    /// <summary>
+    /// Calls of this rank behind that one, which it had enqueued before it knew: they did nothing. -1 where a run of a graph was refused: how many came
+    /// behind that is not known. See <see cref="DeviceOptions"/>.
+    /// </summary>
     public int CallsBehind { get; } = callsBehind;
 }

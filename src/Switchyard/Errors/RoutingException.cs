@@ -8,7 +8,7 @@ namespace Switchyard;
 /// <param name="expert">What it chooses.</param>
 /// <param name="experts">The experts of the buffer.</param>
 /// <param name="site">The call.</param>
-/// <param name="callsBehind">Calls that this rank had enqueued behind it.</param>
+/// <param name="callsBehind">Calls that this rank had enqueued behind it; -1 if that is not known.</param>
 public sealed class RoutingException(int rank, int token, long expert, int experts, CallSite site, int callsBehind = 0)
     : SwitchyardException(
         $"Token {token} of rank {rank} chooses expert {expert} in {site}: topkIndices must be -1 or 0 to {experts - 1} (ExpertBufferOptions.Experts), and the experts of a token must differ.{SwitchyardException.TellOf(callsBehind)}",

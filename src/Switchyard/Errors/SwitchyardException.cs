@@ -5,7 +5,7 @@ public enum Recovery
 {
     /// <summary>
     /// Nothing is broken: the call failed alike on all ranks and consumed its epoch; the next call may follow. (<see cref="DeviceOptions"/> tells of
-    /// calls that did not wait for it.)
+    /// calls that did not wait for it. Where a stream could not be captured, this rank alone has not made the call.)
     /// </summary>
     CallAgain,
 
@@ -27,6 +27,11 @@ public abstract class SwitchyardException(string message, Recovery recovery, Exc
     /// <summary>Whether to call again or to rebuild.</summary>
     public Recovery Recovery { get; } = recovery;
 
-    private protected static string TellOf(int callsBehind) =>
-        callsBehind == 0 ? "" : $" This rank had enqueued {callsBehind} {(callsBehind == 1 ? "call" : "calls")} behind it, which did nothing.";
+    private protected static string TellOf(int callsBehind) => callsBehind switch
+    {
+        0 => "",
+        1 => " This rank had enqueued 1 call behind it, which did nothing.",
+        > 1 => $" This rank had enqueued {callsBehind} calls behind it, which did nothing.",
+        _ => " Calls that this rank had enqueued behind it did nothing.",
+    };
 }

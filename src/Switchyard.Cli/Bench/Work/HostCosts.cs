@@ -3,8 +3,11 @@ namespace Switchyard.Cli.Bench.Work;
 /// <summary>What each of many calls took the host to enqueue, in ticks; those of the first turns warm up.</summary>
 internal sealed class HostCosts
 {
-    /// <summary>Dispatches and combines of one turn: so few that the device's queue takes them all while another rank is yet to come.</summary>
+    /// <summary>Dispatches and combines of one turn that count: so few that the device's queue takes them all while another rank is yet to come.</summary>
     public const int Pairs = 16;
+
+    /// <summary>Those ahead of them in each turn: the first calls of a thread that has slept take several times as long.</summary>
+    public const int Waking = 8;
 
     public const int Turns = 8;
 
@@ -13,7 +16,8 @@ internal sealed class HostCosts
 
     public static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
 
-    private int _added;
+    private int _turn;
+    private int _pair;
 
     public long[] Dispatch { get; } = new long[Turns * Pairs];
 
@@ -21,6 +25,13 @@ internal sealed class HostCosts
 
     public void Add(long dispatch, long combine)
     {
-        if (_added++ - (WarmUps * Pairs) is >= 0 and var at) (Dispatch[at], Combine[at]) = (dispatch, combine);
+        if (_turn >= WarmUps && _pair >= Waking)
+        {
+            int at = ((_turn - WarmUps) * Pairs) + _pair - Waking;
+            (Dispatch[at], Combine[at]) = (dispatch, combine);
+        }
+        if (++_pair < Waking + Pairs) return;
+        _pair = 0;
+        _turn++;
     }
 }

@@ -189,7 +189,7 @@ internal sealed class RankRun : IDisposable
 
     private void MeasureHost(HostCosts costs)
     {
-        for (int pair = 0; pair < HostCosts.Pairs; pair++)
+        for (int pair = 0; pair < HostCosts.Waking + HostCosts.Pairs; pair++)
         {
             long start = Stopwatch.GetTimestamp();
             Dispatch();
