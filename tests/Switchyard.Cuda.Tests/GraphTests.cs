@@ -130,6 +130,7 @@ public sealed class GraphTests
         for (int run = 0; run < 20; run++)
         {
             calls.Draw();
+            steps.Poison();
             for (int rank = 0; rank < calls.Count; rank++) steps.Enqueue(rank);
             byte[][] outside = steps.Observe();
             steps.Forget();

@@ -8,29 +8,6 @@ namespace Switchyard.Cuda.Tests;
 public sealed class WholeDeviceTests
 {
     [Fact]
-    public async Task Counts_are_known_while_rows_still_move()
-    {
-        using var gpu = new Gpu();
-        const int Tokens = 32768, Hidden = 8192;
-        using ExpertGroup group = ExpertGroup.CreateLocal(1)[0];
-        using ExpertBuffer buffer = await ExpertBuffer.CreateAsync(group, new() { Backend = CudaBackend.For(0), Experts = 1, TopK = 1, Hidden = Hidden, Element = ElementType.BFloat16, MaxTokensPerRank = Tokens, Multiprocessors = 4 });
-        using CudaBytes x = gpu.Allocate((long)Tokens * Hidden * sizeof(short)), choices = gpu.Allocate(Tokens * sizeof(int));
-        choices.Clear();
-        for (int step = 0; step < 2; step++)
-        {
-            // Half a gigabyte to read and as much to write, with four multiprocessors: some milliseconds.
-            using Dispatched received = buffer.Dispatch(
-                ReadOnlyTensorView.FromPointer(x.Address, Tokens, Hidden, Hidden, ElementType.BFloat16, 0),
-                ReadOnlyTensorView.FromPointer(choices.Address, Tokens, 1, 1, ElementType.Int32, 0),
-                default,
-                new() { Device = new() { Stream = gpu.Stream.Handle } });
-            bool stillMoves = !gpu.Stream.IsIdle;
-            Assert.Equal((Tokens, true), (received.RowCount, stillMoves));
-            gpu.Stream.Synchronize();
-        }
-    }
-
-    [Fact]
     public async Task A_device_without_room_for_the_engine_is_told_to_all_ranks_and_keeps_nothing()
     {
         using var gpu = new Gpu();
