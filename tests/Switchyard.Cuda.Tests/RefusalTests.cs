@@ -176,6 +176,7 @@ public sealed class RefusalTests
         calls.ChooseNothing();
         foreach (Dispatched each in calls.InThreads(rank => calls.Dispatch(rank, default, isFixed: false))) each.Dispose();
         for (int rank = 0; rank < 2; rank++) calls.Dispatch(rank, calls.On(rank)).Dispose();
+        calls.Synchronize();
         calls.Draw();
         CudaEvent late = slow.DoneAfter(copies: 40);
         foreach (CudaStream stream in calls.Streams) stream.WaitFor(late);
