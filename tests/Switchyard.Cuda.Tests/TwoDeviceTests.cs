@@ -34,7 +34,7 @@ public sealed class TwoDeviceTests
         ArgumentException error = Assert.Throws<ArgumentException>(() => calls.Buffers[0].Dispatch(
             ReadOnlyTensorView.FromPointer(far.Address, CallRanks.Tokens, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 1),
             ReadOnlyTensorView.FromPointer(calls.Indices[0], CallRanks.Tokens, CallRanks.TopK, CallRanks.TopK, ElementType.Int32, 0)));
-        Assert.Equal("x is on device 1; this rank's backend takes memory of device 0.", error.Message);
+        Assert.StartsWith("x is on device 1; this rank's backend takes memory of device 0.", error.Message, StringComparison.Ordinal);
         calls.RequireExchange();
     }
 
