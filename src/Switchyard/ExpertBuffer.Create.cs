@@ -105,17 +105,22 @@ public sealed partial class ExpertBuffer
             FaultPoints.Pass(FaultPoint.ShareArena);
             Gathered[] all = await GatherOutcomeAsync(channel, failure, export, ct).ConfigureAwait(false);
 
-            failure = Attempt(
-            () =>
+            failure = Attempt(() =>
             {
-                for (int rank = 0; rank < channel.Size; rank++)
+                try
                 {
-                    mapped.Add(transport.Map(all[rank].Arena ?? throw new TransportException("mmap", 0, $"Rank {rank} shared no arena."), places[rank]));
-                    RequireHeader(mapped[rank], rank, channel, layout);
+                    for (int rank = 0; rank < channel.Size; rank++)
+                    {
+                        mapped.Add(transport.Map(all[rank].Arena ?? throw new TransportException("mmap", 0, $"Rank {rank} shared no arena."), places[rank]));
+                        RequireHeader(mapped[rank], rank, channel, layout);
+                    }
+                }
+                finally
+                {
+                    foreach (Gathered each in all) each.Arena?.Dispose();
                 }
                 engine = transport.CreateEngine(setup([.. mapped]));
-            },
-            () => Array.ForEach(all, each => each.Arena?.Dispose()));
+            });
             FaultPoints.Pass(FaultPoint.MapArenas);
             await GatherOutcomeAsync(channel, failure, null, ct).ConfigureAwait(false);
             isShared = true;
@@ -147,7 +152,7 @@ public sealed partial class ExpertBuffer
         throw new TransportException(parts[0], int.Parse(parts[1], System.Globalization.CultureInfo.InvariantCulture), $"Rank {failed}: {parts[2]}");
     }
 
-    private static TransportException? Attempt(Action step, Action? afterwards = null)
+    private static TransportException? Attempt(Action step)
     {
         try
         {
@@ -157,10 +162,6 @@ public sealed partial class ExpertBuffer
         catch (TransportException failure)
         {
             return failure;
-        }
-        finally
-        {
-            afterwards?.Invoke();
         }
     }
 

@@ -102,8 +102,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         Enter();
         try
         {
-            Group.Channel.ThrowIfOver(new CallSite(Operation.None, CallPhase.None, _epoch + 1));
-            _engine.ThrowIfBroken();
+            ThrowIfOver();
         }
         finally
         {
@@ -221,6 +220,12 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
             throw new InvalidOperationException("Another thread is in a call of this buffer: a buffer has one caller at a time.");
     }
 
+    private void ThrowIfOver()
+    {
+        Group.Channel.ThrowIfOver(new CallSite(Operation.None, CallPhase.None, _epoch + 1));
+        _engine.ThrowIfBroken();
+    }
+
     private void Leave() => Volatile.Write(ref _isBusy, 0);
 
     /// <summary>Begins a call: nothing is sent yet and no epoch consumed.</summary>
@@ -229,8 +234,7 @@ public sealed unsafe partial class ExpertBuffer : IDisposable
         Enter();
         try
         {
-            Group.Channel.ThrowIfOver(new CallSite(Operation.None, CallPhase.None, _epoch + 1));
-            _engine.ThrowIfBroken();
+            ThrowIfOver();
         }
         catch
         {

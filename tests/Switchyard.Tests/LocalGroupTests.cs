@@ -1,3 +1,4 @@
+using Switchyard.Cpu;
 using Xunit;
 
 namespace Switchyard.Tests;
@@ -48,6 +49,23 @@ public class LocalGroupTests
         await Assert.ThrowsAsync<PeerLostException>(() => ranks[1].BarrierAsync());
         await Assert.ThrowsAsync<ObjectDisposedException>(() => ranks[2].BarrierAsync());
         foreach (ExpertGroup rank in ranks) rank.Dispose();
+    }
+
+    [Fact]
+    public async Task What_broke_a_buffer_is_thrown_without_a_call_too()
+    {
+        ExpertGroup[] ranks = ExpertGroup.CreateLocal(2);
+        var options = new ExpertBufferOptions { Backend = CpuBackend.Instance, Experts = 2, TopK = 1, Hidden = 4, MaxTokensPerRank = 1, Element = ElementType.Single };
+        ExpertBuffer[] buffers = await Task.WhenAll(ranks.Select(rank => ExpertBuffer.CreateAsync(rank, options)));
+        buffers[0].ThrowIfFailed();
+        Task<PeerLostException> waiting = Task.Run(() => Assert.Throws<PeerLostException>(() => buffers[0].Dispatch(new float[4], new int[1])));
+        buffers[1].Dispose();
+        ranks[1].Dispose();
+        Assert.Equal(1, (await waiting).Peer.Rank);
+        Assert.Equal(1, Assert.Throws<PeerLostException>(buffers[0].ThrowIfFailed).Peer.Rank);
+        buffers[0].Dispose();
+        Assert.Throws<ObjectDisposedException>(buffers[0].ThrowIfFailed);
+        ranks[0].Dispose();
     }
 
     /// <summary>The arena that a cancelled rank had shared must outlive it until the others are done with the round.</summary>
