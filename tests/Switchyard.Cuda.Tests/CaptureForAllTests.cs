@@ -52,4 +52,21 @@ public sealed class CaptureForAllTests
         }, CUstreamCaptureMode.GLOBAL);
         calls.RequireSums();
     }
+
+    [Fact]
+    public void More_results_than_before_are_held_while_another_thread_captures_for_all()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 2);
+        using CudaStream captured = CudaStream.Create(gpu.Context);
+        calls.RequireExchange();
+        calls.Draw();
+        using Graph graph = Graph.Capture(captured, () =>
+        {
+            // Each result's plan takes memory of the device, eight at a time.
+            Dispatched[][] held = calls.InThreads(rank => Enumerable.Range(0, 20).Select(_ => calls.Dispatch(rank, default)).ToArray());
+            foreach (Dispatched each in held.SelectMany(results => results)) each.Dispose();
+        }, CUstreamCaptureMode.GLOBAL);
+        calls.RequireExchange();
+    }
 }

@@ -181,11 +181,16 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
 
     public void AwaitDone(long epoch, CallSite site)
     {
-        if (site.Operation == Operation.None ? epoch == 0 && !_hasOverlapped : epoch == 0 || (!_isCapturing && epoch <= _settled)) return;
+        if (site.Operation == Operation.None)
+        {
+            if (epoch > 0 || _hasOverlapped) LetCallerWrite(awaitsReaders: epoch > 0);
+            return;
+        }
+        bool hasReaders = epoch > 0 && (_isCapturing || epoch > _settled);
+        if (!hasReaders) return;
         // A dispatch waits itself, before it tells others that they may write.
         if (site.Operation is Operation.Dispatch or Operation.CachedDispatch) _awaitsReaders = true;
-        else if (site.Operation != Operation.None) AwaitReaders(_current);
-        else LetCallerWrite(awaitsReaders: epoch > 0);
+        else AwaitReaders(_current);
     }
 
     /// <summary>

@@ -53,6 +53,7 @@ internal sealed class CudaRuntime
     /// <summary>Copies between any memories; returns when it is done. Not for hot paths.</summary>
     public void CopyNow(nint target, nint source, long bytes)
     {
+        using var relaxed = new RelaxedCapture();
         lock (_gate)
         {
             _stream.Copy(target, source, bytes);
@@ -62,6 +63,7 @@ internal sealed class CudaRuntime
 
     public void FillNow(nint target, byte value, long bytes)
     {
+        using var relaxed = new RelaxedCapture();
         lock (_gate)
         {
             _stream.Fill(target, value, bytes);

@@ -20,6 +20,7 @@ internal sealed class DevicePlans : IDisposable
     private const int EntryBytes = 8;
     private const int First = 8;
     private readonly CudaRuntime _runtime;
+    private readonly long _planBytes;
     private readonly long _totalsBytes;
     private readonly long _entriesBytes;
     private readonly List<DeviceMemory> _chunks = [];
@@ -29,6 +30,7 @@ internal sealed class DevicePlans : IDisposable
     public DevicePlans(CudaRuntime runtime, int maxChoices, int localExperts)
     {
         _runtime = runtime;
+        _planBytes = BytesFor(maxChoices, localExperts);
         _totalsBytes = TotalsBytes(localExperts);
         _entriesBytes = EntriesBytes(maxChoices);
         Add(First);
@@ -62,15 +64,14 @@ internal sealed class DevicePlans : IDisposable
 
     private void Add(int plans)
     {
-        long bytes = _totalsBytes + (2 * _entriesBytes);
-        var chunk = new DeviceMemory(_runtime, plans * bytes);
+        var chunk = new DeviceMemory(_runtime, plans * _planBytes);
         _chunks.Add(chunk);
         // A plan that no dispatch has made is known by that.
-        _runtime.FillNow(chunk.Address, 0, plans * bytes);
+        _runtime.FillNow(chunk.Address, 0, chunk.Bytes);
         _made += plans;
         for (int plan = plans - 1; plan >= 0; plan--)
         {
-            nint start = chunk.Address + (nint)(plan * bytes);
+            nint start = chunk.Address + (nint)(plan * _planBytes);
             _free.Push(new DevicePlan(start, start + (nint)_totalsBytes, start + (nint)(_totalsBytes + _entriesBytes)));
         }
     }
