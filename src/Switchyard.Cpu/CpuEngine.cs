@@ -71,7 +71,11 @@ internal sealed unsafe class CpuEngine : IScaleUpEngine
         if (device != default) throw new ArgumentException("DeviceOptions are given, but the buffer's backend is CpuBackend: leave them out.", nameof(device));
     }
 
-    public void Count(RoutingPlan plan, ReadOnlyTensorView topkIndices) => _planner.Count(plan, topkIndices);
+    public long Count(RoutingPlan plan, ReadOnlyTensorView topkIndices)
+    {
+        _planner.Count(plan, topkIndices);
+        return 0;
+    }
 
     public void AwaitDone(long epoch, CallSite site)
     {

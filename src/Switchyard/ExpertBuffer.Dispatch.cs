@@ -131,8 +131,8 @@ public sealed unsafe partial class ExpertBuffer
         plan.Begin(options, tokens);
         try
         {
-            _engine.Count(plan, topkIndices);
-            return Exchange(Operation.Dispatch, epoch, payload, plan, topkIndices, topkWeights);
+            long lacking = _engine.Count(plan, topkIndices);
+            return Exchange(Operation.Dispatch, epoch, payload, plan, topkIndices, topkWeights, lacking);
         }
         catch (Exception e) when (LeavesBufferUsable(e))
         {
@@ -148,14 +148,15 @@ public sealed unsafe partial class ExpertBuffer
         Payload payload,
         RoutingPlan plan,
         ReadOnlyTensorView topkIndices,
-        ReadOnlyTensorView topkWeights)
+        ReadOnlyTensorView topkWeights,
+        long lacking = 0)
     {
         ScaledRows x = payload.Given;
         RowFormat format = payload.Format;
         _engine.RequireReachable(x.Rows, nameof(x), payload.Quantize == Float8Scaling.None ? format.RowBytes : Layout.RowBytes);
         _engine.RequireReachable(x.Scales, nameof(x), 0);
         bool isCached = operation == Operation.CachedDispatch;
-        Announcement announcement = Grant(operation, epoch, plan, payload, out Region region);
+        Announcement announcement = Grant(operation, epoch, plan, payload, lacking, out Region region);
         _epoch = epoch;
         try
         {
@@ -189,16 +190,16 @@ public sealed unsafe partial class ExpertBuffer
 
     /// <summary>
     /// Takes memory for what may arrive, all of the receive capacity where the counts are not known yet, and says so; or says that there is not
-    /// enough for a result of fixed shape.
+    /// enough for a result of fixed shape, or of other memory that the call is <paramref name="lacking"/>.
     /// </summary>
-    private Announcement Grant(Operation operation, long epoch, RoutingPlan plan, Payload payload, out Region region)
+    private Announcement Grant(Operation operation, long epoch, RoutingPlan plan, Payload payload, long lacking, out Region region)
     {
         bool isCached = operation == Operation.CachedDispatch;
         long wantedRows = isCached ? plan.ResultRows(Group.Rank) : plan.MostRows(Group.Rank);
         RegionShape shape = plan.ShapeOf(Group.Rank, payload.Format);
         long wanted = new RegionLayout(wantedRows, plan.IsPreReduced ? wantedRows : 0, shape).Bytes;
-        region = wanted == 0 ? default : _pool.Take(wanted);
-        bool isTooLittle = plan.IsFixedShape && region.Bytes < wanted;
+        region = wanted == 0 || lacking > 0 ? default : _pool.Take(wanted);
+        bool isTooLittle = lacking == 0 && plan.IsFixedShape && region.Bytes < wanted;
         if (isTooLittle)
         {
             _pool.Return(region, region.ReadUntil);
@@ -212,7 +213,7 @@ public sealed unsafe partial class ExpertBuffer
                 operation, plan.Layout, TraitsOf(plan), payload.Quantize, plan.Alignment, isCached ? plan.BirthEpoch : 0, payload.Format),
             RegionOffset = region.Offset,
             RegionRows = Math.Min(wantedRows, RegionLayout.MaxRows(region.Bytes, shape)),
-            NeededBytes = isTooLittle ? wanted : 0,
+            NeededBytes = isTooLittle ? wanted : lacking,
             AvailableBytes = isTooLittle ? _pool.LongestRun() : 0,
         };
     }

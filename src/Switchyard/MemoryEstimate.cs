@@ -24,8 +24,9 @@ public sealed record MemoryEstimate
     public required long HandleBytes { get; init; }
 
     /// <summary>
-    /// Memory of a device, beside the arena, that each live handle takes: room for 8 is taken with the buffer, for as many more as there are whenever they
-    /// run out. With <see cref="DispatchOptions.PreReduce"/> also 4 bytes × <see cref="ReceiveCapacity"/> × top-k each. 0 where the backend has no device.
+    /// Memory of a device, beside the arena, that each live handle takes: room for 9 is taken with the buffer, one of which is kept for refusals, and for as many
+    /// more as there are whenever they run out. With <see cref="DispatchOptions.PreReduce"/> also 4 bytes × top-k × the rows of a result each, which are <see cref="ReceiveCapacity"/> and
+    /// what alignment may add. 0 where the backend has no device.
     /// </summary>
     public long DeviceHandleBytes { get; init; }
 

@@ -19,6 +19,7 @@ internal static class ExchangeScenarios
         new("exchange-quantized-bfloat16", rank => RandomShapesAsync<BFloat16, Float8E4M3>(rank, Exchange.RunQuantized<BFloat16>)),
         new("exchange-quantized-half", rank => RandomShapesAsync<Half, Float8E4M3>(rank, Exchange.RunQuantized<Half>)),
         new("exchange-quantized-single", rank => RandomShapesAsync<float, Float8E4M3>(rank, Exchange.RunQuantized<float>)),
+        new("wide-rows", WideRowsAsync),
         new("determinism", SameBitsWhateverTheTimingAsync),
         new("views", StridedAndWideArgumentsAsync),
         new("load", LoadOfTheExpertsAddsUpAsync),
@@ -39,6 +40,30 @@ internal static class ExchangeScenarios
             Shape shape = rank.Fit<TSmallest>(Shape.Draw(random, rank.Group.Size));
             using TestBuffer buffer = await rank.CreateAsync<T>(shape);
             for (int call = 0; call < CallsAShape; call++) exchange(rank, buffer, shape, random);
+            await rank.Group.BarrierAsync();
+        }
+    }
+
+    /// <summary>Rows that a device moves, quantizes and sums in several pieces, the last one shorter.</summary>
+    private static async Task WideRowsAsync(RankContext rank)
+    {
+        await WideRowsAsync<BFloat16>(rank, hidden: 9001);
+        await WideRowsAsync<float>(rank, hidden: 5003);
+    }
+
+    private static async Task WideRowsAsync<T>(RankContext rank, int hidden)
+        where T : unmanaged
+    {
+        Random random = rank.SharedRandom();
+        foreach ((RowLayout layout, ScaleLayout scales) in new[] { (RowLayout.RankMajor, ScaleLayout.RowMajor), (RowLayout.ExpertMajor, ScaleLayout.ColumnMajor) })
+        {
+            Shape shape = rank.Fit<Float8E4M3>(new Shape(rank.Group.Size, 8, 2, hidden, 3, layout, 1, Routing.SomeNone) { ScaleLayout = scales });
+            using TestBuffer buffer = await rank.CreateAsync<T>(shape);
+            for (int call = 0; call < CallsAShape; call++)
+            {
+                Exchange.Run<T>(rank, buffer, shape, random);
+                Exchange.RunQuantized<T>(rank, buffer, shape, random);
+            }
             await rank.Group.BarrierAsync();
         }
     }

@@ -57,6 +57,55 @@ public sealed class CallTests
 
 
     [Fact]
+    public async Task Room_that_alignment_leaves_may_be_full_of_rows_that_are_pre_reduced()
+    {
+        using var gpu = new Gpu();
+        const int Tokens = 131_072, Hidden = 4, Experts = 256, TopK = 8;
+        using ExpertGroup group = ExpertGroup.CreateLocal(1)[0];
+        ExpertBufferOptions options = new()
+        {
+            Backend = CudaBackend.For(0),
+            Experts = Experts,
+            TopK = TopK,
+            Hidden = Hidden,
+            MaxTokensPerRank = Tokens,
+            Element = ElementType.Single,
+            ReceiveCapacity = Experts,
+            MemoryBudget = 256 << 20,
+        };
+        using ExpertBuffer buffer = await ExpertBuffer.CreateAsync(group, options, TestContext.Current.CancellationToken);
+        using CudaBytes x = gpu.Allocate(Tokens * Hidden * sizeof(float)), choices = gpu.Allocate(Tokens * TopK * sizeof(int)), output = gpu.Allocate(x.Bytes);
+        float[] rows = [.. Enumerable.Range(0, Tokens * Hidden).Select(i => (float)(i % 1009))];
+        x.Write<float>(rows);
+        choices.Write<int>([.. Enumerable.Range(0, Tokens * TopK).Select(i => i % Experts)]);
+        using Dispatched received = buffer.Dispatch(
+            ReadOnlyTensorView.FromPointer(x.Address, Tokens, Hidden, Hidden, ElementType.Single, 0),
+            ReadOnlyTensorView.FromPointer(choices.Address, Tokens, TopK, TopK, ElementType.Int32, 0),
+            default, new() { Layout = RowLayout.ExpertMajor, ExpertAlignment = Limits.MaxExpertAlignment, PreReduce = true });
+        Assert.Equal(Tokens * TopK, received.RowCount); // as many as are aligned, of which the capacity is a part in 4096
+        buffer.Combine(received.Rows, received.Handle, TensorView.FromPointer(output.Address, Tokens, Hidden, Hidden, ElementType.Single, 0));
+        Assert.Equal(rows.Select(value => TopK * value), output.Read<float>(rows.Length));
+    }
+
+    [Fact]
+    public void What_may_be_asked_at_any_time_may_be_asked_when_the_memory_is_given_back()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 2);
+        calls.RequireExchange();
+        TimeSpan waited = calls.Buffers[0].WaitedFor(1);
+        foreach (ExpertBuffer buffer in calls.Buffers) buffer.Dispose();
+        for (int look = 0; look < 20; look++)
+        {
+            Assert.Equal(waited, calls.Buffers[0].WaitedFor(1));
+            calls.Buffers[0].Deadline = TimeSpan.FromSeconds(1 + look);
+            Assert.Equal(TimeSpan.FromSeconds(1 + look), calls.Buffers[0].Deadline);
+            Thread.Sleep(10);
+        }
+        CallRanks.RequireExchangeOfOthers(gpu);
+    }
+
+    [Fact]
     public void A_rank_that_never_comes_is_named_by_all_and_the_device_works_on()
     {
         using var gpu = new Gpu();

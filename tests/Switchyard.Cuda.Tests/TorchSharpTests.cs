@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using TorchSharp;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -7,7 +8,7 @@ namespace Switchyard.Cuda.Tests;
 /// Beside TorchSharp, which uses the devices' primary contexts too: its tensors are exchanged where they lie. Needs a libtorch for CUDA that the
 /// loader finds, as <c>run --beside-torchsharp</c> sees to.
 /// </summary>
-public sealed class TorchSharpTests
+public sealed partial class TorchSharpTests
 {
     private const int Steps = 20;
 
@@ -36,23 +37,33 @@ public sealed class TorchSharpTests
         SkipUnlessTorchReachesCuda();
         using var calls = new CallRanks(gpu, 4);
         using var over = new CancellationTokenSource();
-        Task<long> products = Task.Run(() => MultiplyUntil(over.Token));
-        for (int step = 0; step < Steps; step++)
+        using var begun = new ManualResetEventSlim();
+        Task<long> products = Task.Run(() => MultiplyUntil(begun, over.Token));
+        try
         {
-            using DisposeScope tensors = torch.NewDisposeScope();
-            Exchange[] ranks = [.. Enumerable.Range(0, calls.Count).Select(_ => new Exchange())];
-            torch.cuda.synchronize(); // before kernels that wait for each other are there: it would wait for them
-            calls.InThreads(rank =>
-            {
-                using Dispatched received = calls.Buffers[rank].Dispatch(ranks[rank].Rows, ranks[rank].Choices, default, default);
-                calls.Buffers[rank].Combine(received.Rows, received.Handle, ranks[rank].Sums);
-                return true;
-            });
-            for (int rank = 0; rank < calls.Count; rank++)
-                Assert.True(AreEqual(ranks[rank].SumsOfRows(calls.Count), ranks[rank].Output), $"step {step}, rank {rank}: other sums than of its tokens' rows");
+            begun.Wait(TestContext.Current.CancellationToken); // to load what multiplies may wait for kernels that run
+            for (int step = 0; step < Steps; step++) ExchangeTensors(calls, step);
         }
-        await over.CancelAsync();
+        finally
+        {
+            await over.CancelAsync();
+        }
         Assert.Equal(0, await products);
+    }
+
+    private static void ExchangeTensors(CallRanks calls, int step)
+    {
+        using DisposeScope tensors = torch.NewDisposeScope();
+        Exchange[] ranks = [.. Enumerable.Range(0, calls.Count).Select(_ => new Exchange())];
+        torch.cuda.synchronize(); // before kernels that wait for each other are there: it would wait for them
+        calls.InThreads(rank =>
+        {
+            using Dispatched received = calls.Buffers[rank].Dispatch(ranks[rank].Rows, ranks[rank].Choices, default, default);
+            calls.Buffers[rank].Combine(received.Rows, received.Handle, ranks[rank].Sums);
+            return true;
+        });
+        for (int rank = 0; rank < calls.Count; rank++)
+            Assert.True(AreEqual(ranks[rank].SumsOfRows(calls.Count), ranks[rank].Output), $"step {step}, rank {rank}: other sums than of its tokens' rows");
     }
 
     private static bool AreEqual(Tensor expected, Tensor seen) => expected.eq(seen).all().item<bool>();
@@ -72,7 +83,7 @@ public sealed class TorchSharpTests
     }
 
     /// <summary>Elements of products that were not those of the first.</summary>
-    private static long MultiplyUntil(CancellationToken over)
+    private static long MultiplyUntil(ManualResetEventSlim begun, CancellationToken over)
     {
         using DisposeScope kept = torch.NewDisposeScope();
         Tensor factor = torch.randn(1024, 1024, device: torch.CUDA), first = factor.matmul(factor);
@@ -81,12 +92,13 @@ public sealed class TorchSharpTests
         {
             using DisposeScope tensors = torch.NewDisposeScope();
             wrong += factor.matmul(factor).ne(first).sum().item<long>();
+            begun.Set();
         }
         return wrong;
     }
 
     /// <summary>A rank's tensors: new rows and choices, and where their sums go.</summary>
-    private sealed class Exchange
+    private sealed partial class Exchange
     {
         public Tensor X { get; } = torch.randn(CallRanks.Tokens, CallRanks.Hidden, device: torch.CUDA);
 
@@ -95,11 +107,11 @@ public sealed class TorchSharpTests
 
         public Tensor Output { get; } = torch.full(CallRanks.Tokens, CallRanks.Hidden, float.NaN, device: torch.CUDA);
 
-        public ReadOnlyTensorView Rows => ReadOnlyTensorView.FromPointer(AddressOf<float>(X), CallRanks.Tokens, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 0);
+        public ReadOnlyTensorView Rows => ReadOnlyTensorView.FromPointer(AddressOf(X), CallRanks.Tokens, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 0);
 
-        public ReadOnlyTensorView Choices => ReadOnlyTensorView.FromPointer(AddressOf<int>(Indices), CallRanks.Tokens, CallRanks.TopK, CallRanks.TopK, ElementType.Int32, 0);
+        public ReadOnlyTensorView Choices => ReadOnlyTensorView.FromPointer(AddressOf(Indices), CallRanks.Tokens, CallRanks.TopK, CallRanks.TopK, ElementType.Int32, 0);
 
-        public TensorView Sums => TensorView.FromPointer(AddressOf<float>(Output), CallRanks.Tokens, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 0);
+        public TensorView Sums => TensorView.FromPointer(AddressOf(Output), CallRanks.Tokens, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, 0);
 
         /// <summary>Each token's row, once for each rank that has one of its experts. Three times a number is rounded once, as are two additions.</summary>
         public Tensor SumsOfRows(int ranks)
@@ -108,7 +120,10 @@ public sealed class TorchSharpTests
             return X * isThere.sum(1, keepdim: true);
         }
 
-        private static nint AddressOf<T>(Tensor tensor)
-            where T : unmanaged => tensor.storage<T>().data_ptr();
+        private static nint AddressOf(Tensor tensor) => THSTensor_data(tensor.Handle);
+
+        /// <summary>Of TorchSharp's native library. (Its own <c>storage</c> tells where a tensor's storage begins, of elements that it converts another one's.)</summary>
+        [LibraryImport("LibTorchSharp")]
+        private static partial nint THSTensor_data(nint tensor);
     }
 }

@@ -39,6 +39,48 @@ public sealed class TwoDeviceTests
     }
 
     [Fact]
+    public void An_event_of_another_device_is_told_and_the_call_is_made()
+    {
+        Gpu.SkipUnlessPresent(devices: 2);
+        using Gpu one = new(0), two = new(1);
+        using var calls = new CallRanks(one, 1);
+        using CudaEvent far = CudaEvent.Create(two.Context);
+        calls.Draw();
+        Assert.Throws<CudaException>(() => calls.Dispatch(0, calls.On(0) with { SignalEvent = far.Handle }));
+        // What was enqueued is known: the buffer goes when it has ended.
+    }
+
+    [Fact]
+    public async Task A_buffer_is_given_up_on_one_device_while_a_kernel_of_another_waits_for_a_rank()
+    {
+        Gpu.SkipUnlessPresent(devices: 2);
+        using Gpu one = new(0), two = new(1);
+        Assert.SkipUnless(two.Device.CanAccess(one.Device) && one.Device.CanAccess(two.Device), "devices 0 and 1 have no direct link");
+        ExpertGroup[] groups = ExpertGroup.CreateLocal(2);
+        Gpu[] gpus = [one, two];
+        Task<ExpertBuffer[]> MakeAsync() => Task.WhenAll(groups.Select(group => ExpertBuffer.CreateAsync(
+            group, CallRanks.OptionsFor(2) with { Backend = CudaBackend.For(group.Rank) }, TestContext.Current.CancellationToken)));
+        ExpertBuffer[] first = await MakeAsync(), second = await MakeAsync();
+        CudaBytes[] x = [.. gpus.Select(gpu => gpu.Allocate(CallRanks.Hidden * sizeof(float)))], choices = [.. gpus.Select(gpu => gpu.Allocate(CallRanks.TopK * sizeof(int)))];
+        foreach (CudaBytes each in choices) each.Write<int>([0, 5, 7]);
+        Dispatched Call(int rank) => second[rank].Dispatch(
+            ReadOnlyTensorView.FromPointer(x[rank].Address, 1, CallRanks.Hidden, CallRanks.Hidden, ElementType.Single, rank),
+            ReadOnlyTensorView.FromPointer(choices[rank].Address, 1, CallRanks.TopK, CallRanks.TopK, ElementType.Int32, rank),
+            default, new() { FixedShape = true, Device = new() { Stream = gpus[rank].Stream.Handle } });
+
+        first[1].Dispose();
+        using Dispatched waits = Call(1);
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        first[0].Dispose();
+        Assert.InRange(clock.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(5));
+        using Dispatched comes = Call(0);
+        foreach (Gpu gpu in gpus) gpu.Stream.Synchronize();
+        foreach (ExpertBuffer each in second) each.ThrowIfFailed();
+
+        foreach (IDisposable each in (IDisposable[])[waits, comes, .. second, .. x, .. choices, .. groups]) each.Dispose();
+    }
+
+    [Fact]
     public void Ranks_on_two_devices_meet()
     {
         Gpu.SkipUnlessPresent(devices: 2);

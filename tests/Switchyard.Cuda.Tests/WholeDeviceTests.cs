@@ -8,6 +8,36 @@ namespace Switchyard.Cuda.Tests;
 public sealed class WholeDeviceTests
 {
     [Fact]
+    public void A_call_for_whose_plan_the_device_has_no_memory_is_refused_on_all_ranks_and_the_next_works()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 2);
+        calls.RequireExchange();
+        var rest = new List<PhysicalMemory>();
+        for (long bytes = DeviceRoom.FreeBytes(gpu.Context); bytes > 1;)
+        {
+            try
+            {
+                rest.Add(PhysicalMemory.Create(gpu.Device, bytes));
+            }
+            catch (CudaException full) when (full.IsOutOfMemory)
+            {
+                bytes /= 2;
+            }
+        }
+        calls.Draw();
+        var held = new List<Dispatched>();
+        for (int result = 0; result < 8; result++) held.AddRange(calls.InThreads(rank => calls.Dispatch(rank, default)));
+        CapacityException[] errors = calls.InThreads(rank => Assert.Throws<CapacityException>(() => calls.Dispatch(rank, default)));
+        Assert.All(errors, error => Assert.Equal((0, 0L, Recovery.CallAgain), (error.Rank, error.Available, error.Recovery)));
+        Assert.Contains("MemoryEstimate.DeviceHandleBytes", errors[0].Message, StringComparison.Ordinal);
+        foreach (PhysicalMemory each in rest) each.Dispose();
+        held.AddRange(calls.InThreads(rank => calls.Dispatch(rank, default)));
+        foreach (Dispatched each in held) each.Dispose();
+        calls.RequireExchange();
+    }
+
+    [Fact]
     public async Task A_device_without_room_for_the_engine_is_told_to_all_ranks_and_keeps_nothing()
     {
         using var gpu = new Gpu();
@@ -15,10 +45,10 @@ public sealed class WholeDeviceTests
         gpu.Context.Synchronize();
         long free = DeviceRoom.FreeBytes(gpu.Context);
 
-        // Arenas that leave 300 MB; the plans of each rank take 270 MB.
+        // Arenas that leave 340 MB; the plans of each rank take 302 MB.
         ExpertBufferOptions options = CallRanks.OptionsFor(ranks: 2) with { TopK = 8, MaxTokensPerRank = 1 << 18, Hidden = 16, Multiprocessors = 8 };
-        long plans = PhysicalMemory.RoundUp(gpu.Device, options.EstimateMemory(2).DeviceHandleBytes * 8);
-        foreach (TransportException error in await CallRanks.CreateRefusedAsync(2, _ => options with { MemoryBudget = (free - 300_000_000) / 2 }))
+        long plans = PhysicalMemory.RoundUp(gpu.Device, options.EstimateMemory(2).DeviceHandleBytes * 9);
+        foreach (TransportException error in await CallRanks.CreateRefusedAsync(2, _ => options with { MemoryBudget = (free - 340_000_000) / 2 }))
         {
             Assert.Contains($"{plans} bytes on device 0", error.Message, StringComparison.Ordinal);
             Assert.Contains("ExpertBufferOptions.MemoryBudget", error.Message, StringComparison.Ordinal);

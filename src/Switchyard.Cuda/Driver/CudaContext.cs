@@ -42,6 +42,19 @@ internal sealed unsafe class CudaContext : DriverObject
         return scope;
     }
 
+    /// <summary>The same where nothing is to fail: of a broken context every call returns its error anyway.</summary>
+    public Scope EnterUnlessBroken()
+    {
+        try
+        {
+            return Enter();
+        }
+        catch (CudaException)
+        {
+            return default;
+        }
+    }
+
     /// <summary>Waits for all that was enqueued in the context, by whomever.</summary>
     public void Synchronize()
     {

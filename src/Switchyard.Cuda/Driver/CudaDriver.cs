@@ -10,9 +10,6 @@ internal static unsafe class CudaDriver
     /// <summary>CUDA 12.3, the first whose driver compiles PTX 8.3.</summary>
     public const int MinimumVersion = 12030;
 
-    /// <summary>CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED: not while a stream is captured, by this thread or for all.</summary>
-    public const int StreamCaptureUnsupported = 900;
-
     private static readonly Lazy<int> _version = new(() => Start(LibCuda.Library, MinimumVersion));
 
     /// <summary>The newest CUDA that the driver can serve, as 1000 × major + 10 × minor.</summary>

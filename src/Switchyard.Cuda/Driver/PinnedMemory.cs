@@ -21,6 +21,7 @@ internal sealed unsafe class PinnedMemory : DriverObject
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(bytes);
         using CudaContext.Scope scope = context.Enter();
+        using var relaxed = new RelaxedCapture();
         void* memory;
         Check(
             LibCuda.cuMemHostAlloc(&memory, (nuint)bytes, LibCuda.CU_MEMHOSTALLOC_PORTABLE | LibCuda.CU_MEMHOSTALLOC_DEVICEMAP),

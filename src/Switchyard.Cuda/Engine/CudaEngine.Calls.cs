@@ -10,6 +10,9 @@ namespace Switchyard.Cuda.Engine;
 
 internal sealed unsafe partial class CudaEngine
 {
+    private const string WaitsForGraph =
+        "DeviceOptions.WaitEvent was recorded in a stream that is being captured into a graph, and the call's own is not: give a stream that is.";
+
     /// <summary>How often a wait on the host looks whether the device has failed.</summary>
     private static readonly long _lookTicks = Stopwatch.Frequency / 1000;
 
@@ -52,6 +55,8 @@ internal sealed unsafe partial class CudaEngine
         _callers = device.Stream is { } handle ? Borrow(handle) : null;
         _current = _callers is null || device.Overlap ? _stream : _callers;
         _isCapturing = _callers is { IsCapturing: true };
+        // A call that waited for an event of a graph was refused, but the buffer's stream is in that graph until its capture ends.
+        if (_current == _stream && !_isCapturing && _stream.IsCapturing) throw new InvalidOperationException(WaitsForGraph);
         _hasOverlapped |= device.Overlap;
         if (device.Overlap && device.WaitEvent == 0)
         {
@@ -72,8 +77,7 @@ internal sealed unsafe partial class CudaEngine
         bool isCaptured = _current.IsCapturing;
         if (isCaptured != _isCapturing && _current != _callers)
         {
-            throw new InvalidOperationException(isCaptured
-                ? "DeviceOptions.WaitEvent was recorded in a stream that is being captured into a graph, and the call's own is not: give a stream that is."
+            throw new InvalidOperationException(isCaptured ? WaitsForGraph
                 : "DeviceOptions.Stream is being captured into a graph, but with Overlap the call waits for DeviceOptions.WaitEvent alone, which is outside of it: record the event in the graph, or leave it out.");
         }
         _isCapturing = isCaptured;
@@ -86,15 +90,17 @@ internal sealed unsafe partial class CudaEngine
         return _borrowed;
     }
 
-    public void Count(RoutingPlan plan, ReadOnlyTensorView topkIndices)
+    public long Count(RoutingPlan plan, ReadOnlyTensorView topkIndices)
     {
         if (_isCapturing && !plan.IsFixedShape)
         {
             throw new InvalidOperationException(
                 "The stream is being captured into a graph, but this dispatch waits on the host for its counts: set DispatchOptions.FixedShape, whose counts stay on the device.");
         }
-        var memory = (DevicePlan)(plan.OnDevice ??= _plans.Take());
-        if (plan.IsPreReduced) _plans.AddGroups(memory, (long)_receiveCapacity * _layout.TopK);
+        var memory = plan.OnDevice as DevicePlan;
+        if (memory is null || memory == _plans.OfRefused) plan.OnDevice = memory = _plans.Take();
+        if (memory == _plans.OfRefused) return _plans.PlanBytes;
+        return plan.IsPreReduced ? _plans.LacksForGroups(memory, plan.MostRows(_channel.Rank) * _layout.TopK) : 0;
     }
 
     public void Dispatch(in DispatchCall call)
@@ -128,7 +134,7 @@ internal sealed unsafe partial class CudaEngine
         args.AwaitsReaders = _awaitsReaders ? 1u : 0u;
         args.GivenElement = call.Quantize == Float8Scaling.None ? 0u : (uint)_layout.Element;
         args.ZeroPadding = plan.Options.ZeroPadding ? 1u : 0u;
-        using (_runtime.BeginLaunch())
+        using (CudaRuntime.BeginLaunch())
         {
             _kernels.Dispatch.Enqueue(_current, ref args, Math.Max(_blocks, DispatchKernel.LeastBlocks(plan.Tokens)));
             Recorded();
@@ -151,7 +157,9 @@ internal sealed unsafe partial class CudaEngine
         BeforeWriting();
         long rows = call.Plan.ResultRows(_channel.Rank);
         var source = new DeviceRows(call.Results.Address, rows, call.Results.StrideBytes, (int)_layout.RowBytes);
-        _kernels.CopyRows.Enqueue(_current, source, new DeviceRows((nint)call.Destination, rows, (int)_layout.RowBytes), _blocks, overlap: true);
+        // Of a result of fixed shape the device knows how many rows came.
+        nint rowsThere = call.Plan.IsFixedShape ? PlanTotals.RowsAt(((DevicePlan)call.Plan.OnDevice!).Totals, _channel.Rank) : 0;
+        _kernels.CopyRows.Enqueue(_current, source, new DeviceRows((nint)call.Destination, rows, (int)_layout.RowBytes), _blocks, overlap: true, rowsThere);
     }
 
     public void SumGroups(in OfferCall call)
@@ -196,7 +204,7 @@ internal sealed unsafe partial class CudaEngine
         args.Tokens = (uint)plan.Tokens;
         (args.Biases[0], args.BiasStrides[0]) = (call.Bias.Address, call.Bias.StrideBytes);
         (args.Biases[1], args.BiasStrides[1]) = (call.SecondBias.Address, call.SecondBias.StrideBytes);
-        using (_runtime.BeginLaunch())
+        using (CudaRuntime.BeginLaunch())
         {
             _combine.Enqueue(_current, args, _blocks);
             Recorded();
@@ -229,12 +237,15 @@ internal sealed unsafe partial class CudaEngine
     /// <summary>The call is enqueued: notes where it ends.</summary>
     private void Recorded()
     {
+        if (!_isCapturing)
+        {
+            _lastDone.Record(_current);
+            _lastStream = _current.Handle;
+            _settled = _site.Epoch - 1;
+            _number++;
+        }
+        // Last: it is the caller's, and may be no event.
         if (_device.SignalEvent != 0) _current.Signal(_device.SignalEvent);
-        if (_isCapturing) return;
-        _lastDone.Record(_current);
-        _lastStream = _current.Handle;
-        _settled = _site.Epoch - 1;
-        _number++;
     }
 
     /// <summary>Waits for the counts, which come before the rows.</summary>

@@ -38,6 +38,11 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private readonly CudaEvent _callersWork;
     private readonly long[] _load;
 
+    /// <summary>Held by those who may ask at any time, on any thread, so that what they look into is not given back meanwhile.</summary>
+    private readonly Lock _asking = new();
+    private readonly TimeSpan[] _waited;
+    private TimeSpan _deadline;
+
     /// <summary>What is given back with the engine.</summary>
     private readonly List<IDisposable> _parts = [];
 
@@ -53,7 +58,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     // Parameters of kernels: a call sets what is its own in them, the rest stays.
     private DispatchArgs _dispatchArgs;
     private CombineArgs _combineArgs;
-    private FaultRecord? _ownFault;
+    private OwnFault? _ownFault;
     private CudaStream _current;
     private CudaStream? _borrowed;
     private CudaStream? _callers;
@@ -84,6 +89,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         _defaultBlocks = setup.Options.Multiprocessors ?? DefaultBlocks(setup);
         int locals = _placement.ExpertsOf(_channel.Rank).Length;
         _load = new long[locals];
+        _waited = new TimeSpan[_layout.Ranks];
         try
         {
             // State, counts by block, load, and the tables that say where experts are.
@@ -132,13 +138,23 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         }
         foreach (ArenaMemory arena in _arenas) arena.AddHolder();
         _channel.AddWatcher(this);
-        runtime.Add(this);
+        CudaRuntime.Add(this);
     }
 
     public TimeSpan Deadline
     {
-        get => TimeSpan.FromTicks((long)(Volatile.Read(ref _control->DeadlineNs) / TimeSpan.NanosecondsPerTick));
-        set => Volatile.Write(ref _control->DeadlineNs, (ulong)value.Ticks * TimeSpan.NanosecondsPerTick);
+        get
+        {
+            lock (_asking) return _deadline;
+        }
+        set
+        {
+            lock (_asking)
+            {
+                _deadline = value;
+                if (!_isReleased) Volatile.Write(ref _control->DeadlineNs, (ulong)value.Ticks * TimeSpan.NanosecondsPerTick);
+            }
+        }
     }
 
     /// <summary>Waits for the calls that were enqueued.</summary>
@@ -158,18 +174,30 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
 
     public bool IsCapturing => _isCapturing;
 
-    public TimeSpan WaitedFor(int peer) => TimeSpan.FromTicks((long)(Volatile.Read(ref _control->WaitedNs[peer]) / TimeSpan.NanosecondsPerTick));
+    public TimeSpan WaitedFor(int peer)
+    {
+        lock (_asking)
+        {
+            if (!_isReleased) _waited[peer] = TimeSpan.FromTicks((long)(Volatile.Read(ref _control->WaitedNs[peer]) / TimeSpan.NanosecondsPerTick));
+            return _waited[peer];
+        }
+    }
 
     public void OnPeerGone(PeerInfo peer, PeerState state, string cause)
     {
-        if (state == PeerState.Lost)
+        lock (_asking)
         {
-            _ownFault ??= new FaultRecord { Kind = FaultKind.PeerLost, Culprit = peer.Rank, Reporter = _channel.Rank };
-            Volatile.Write(ref _control->Abort, 1);
-        }
-        else
-        {
-            Interlocked.Or(ref _control->Left, 1UL << peer.Rank);
+            if (_isReleased) return;
+            if (state == PeerState.Lost)
+            {
+                var fault = new OwnFault(new FaultRecord { Kind = FaultKind.PeerLost, Culprit = peer.Rank, Reporter = _channel.Rank });
+                _ = Interlocked.CompareExchange(ref _ownFault, fault, null);
+                Volatile.Write(ref _control->Abort, 1);
+            }
+            else
+            {
+                Interlocked.Or(ref _control->Left, 1UL << peer.Rank);
+            }
         }
     }
 
@@ -215,7 +243,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
 
     private void AwaitReaders(CudaStream stream)
     {
-        using CudaRuntime.LaunchScope launching = _runtime.BeginLaunch();
+        using CudaRuntime.LaunchScope launching = CudaRuntime.BeginLaunch();
         _kernels.Control.AwaitDone(stream, _exchange);
         if (!_isCapturing) _readersDone.Record(stream);
     }
@@ -231,8 +259,8 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
             }
             catch (CudaException failure)
             {
-                // A context that is broken runs nothing any more; one that may not be asked while a stream is captured does.
-                return failure.Code != CudaDriver.StreamCaptureUnsupported;
+                // A context that is broken runs nothing any more; one that may not be asked because of a capture does.
+                return failure.Recovery != Recovery.CallAgain;
             }
         }
     }
@@ -248,7 +276,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         _channel.RemoveWatcher(this);
         try
         {
-            using CudaRuntime.LaunchScope launching = _runtime.BeginLaunch();
+            using CudaRuntime.LaunchScope launching = CudaRuntime.BeginLaunch();
             // The stream of the last call may be gone with its owner; what it held is done when the event is.
             _stream.WaitFor(_lastDone);
             _stream.WaitFor(_readersDone);
@@ -265,7 +293,8 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
 
     private void Release()
     {
-        _isReleased = true;
+        for (int peer = 0; peer < _waited.Length; peer++) _ = WaitedFor(peer);
+        lock (_asking) _isReleased = true;
         DisposeParts();
         foreach (ArenaMemory arena in _arenas) arena.Release();
     }
@@ -291,9 +320,9 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
             if (fault is PeerLostException or PeerTimeoutException) _channel.NoteFault(_control->Fault.Culprit, fault.Message);
             return fault;
         }
-        if (_ownFault is not { } own) return null;
+        if (Volatile.Read(ref _ownFault) is not { } own) return null;
         if (_channel.IsFenced) return new FencedException(_channel.Generation + 1, site);
-        return (own with { Operation = site.Operation, Phase = site.Phase, Epoch = site.Epoch }).ToException(_channel);
+        return (own.Record with { Operation = site.Operation, Phase = site.Phase, Epoch = site.Epoch }).ToException(_channel);
     }
 
     /// <summary>Throws a refusal once. Calls that were enqueued behind the refused one are void until the device is told, with the next, that it was.</summary>
@@ -371,4 +400,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     }
 
     private static long Line(long bytes) => ArenaLayout.AlignUp(bytes, ArenaLayout.LineBytes);
+
+    /// <summary>A fault that this rank's control plane knows of, on another thread than that of the calls.</summary>
+    private sealed record OwnFault(FaultRecord Record);
 }

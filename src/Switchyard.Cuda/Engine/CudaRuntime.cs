@@ -13,29 +13,38 @@ internal sealed class CudaRuntime
     /// <summary>As much as a kernel reads before it sees that its buffer is broken.</summary>
     private const int IdleBytes = 1 << 16;
 
-    private static readonly ConcurrentDictionary<int, Lazy<CudaRuntime>> _all = new();
+    private static readonly ConcurrentDictionary<int, Lock> _making = new();
+    private static readonly ConcurrentDictionary<int, CudaRuntime> _all = new();
+    // Of all devices together: a driver that gives back what one of them used may wait for the kernels of all.
+    private static readonly Lock _graves = new();
+    private static readonly List<CudaEngine> _engines = [];
+    private static readonly Queue<(CudaContext Context, Action GiveBack)> _unburied = new();
+    private static int _launching;
+    private static int _burying;
+    private static bool _isGivingBack;
     private readonly Lock _gate = new();
     private readonly CudaStream _stream;
-    private readonly Lock _graves = new();
-    private readonly List<CudaEngine> _engines = [];
-    private readonly Queue<Action> _unburied = new();
-    private int _launching;
-    private int _burying;
-    private bool _isGivingBack;
 
     private CudaRuntime(int ordinal)
     {
         Device = CudaDevice.Get(ordinal);
-        Context = CudaContext.Retain(Device);
-        Kernels = KernelSet.Load(Context);
-        _stream = CudaStream.Create(Context);
         Multiprocessors = Device.MultiprocessorCount;
-        using var broken = new DeviceMemory(this, IdleBytes);
-        FillNow(broken.Address, 0xFF, broken.Bytes);
-        var idle = new ExchangeArgs { State = broken.Address };
-        idle.Arenas[0] = broken.Address;
-        Kernels.WarmUp(_stream, idle);
-        _stream.Synchronize();
+        Context = CudaContext.Retain(Device);
+        KernelSet? kernels = null;
+        CudaStream? stream = null;
+        try
+        {
+            Kernels = kernels = KernelSet.Load(Context);
+            _stream = stream = CudaStream.Create(Context);
+            WarmUp();
+        }
+        catch
+        {
+            stream?.Dispose();
+            kernels?.Dispose();
+            Context.Dispose();
+            throw;
+        }
     }
 
     public CudaDevice Device { get; }
@@ -48,7 +57,12 @@ internal sealed class CudaRuntime
 
     /// <exception cref="CudaUnavailableException">There is no driver, or the device cannot run the kernels.</exception>
     /// <exception cref="ArgumentOutOfRangeException">There is no such device.</exception>
-    public static CudaRuntime Of(int ordinal) => _all.GetOrAdd(ordinal, each => new(() => new CudaRuntime(each))).Value;
+    /// <exception cref="CudaException">Its context or kernels cannot be made; they may be later.</exception>
+    public static CudaRuntime Of(int ordinal)
+    {
+        if (_all.TryGetValue(ordinal, out CudaRuntime? runtime)) return runtime;
+        lock (_making.GetOrAdd(ordinal, static _ => new Lock())) return _all.GetOrAdd(ordinal, static each => new CudaRuntime(each));
+    }
 
     /// <summary>Copies between any memories; returns when it is done. Not for hot paths.</summary>
     public void CopyNow(nint target, nint source, long bytes)
@@ -72,7 +86,7 @@ internal sealed class CudaRuntime
     }
 
     /// <summary>Knows of an engine until it is buried.</summary>
-    public void Add(CudaEngine engine)
+    public static void Add(CudaEngine engine)
     {
         lock (_graves) _engines.Add(engine);
         Bury();
@@ -84,23 +98,33 @@ internal sealed class CudaRuntime
     /// </summary>
     public void Retire(Action giveBack)
     {
-        lock (_graves) _unburied.Enqueue(giveBack);
-        if (!Bury()) ThreadPool.UnsafeQueueUserWorkItem(static runtime => runtime.BuryLater(), this, preferLocal: false);
+        lock (_graves) _unburied.Enqueue((Context, giveBack));
+        if (!Bury()) ThreadPool.UnsafeQueueUserWorkItem(static _ => BuryLater(), null);
     }
 
     /// <summary>While it lives, nothing is given back: a kernel is on its way. Short: not across waits.</summary>
-    public LaunchScope BeginLaunch()
+    public static LaunchScope BeginLaunch()
     {
         while (true)
         {
             Interlocked.Increment(ref _launching);
-            if (Volatile.Read(ref _burying) == 0) return new LaunchScope(this);
+            if (Volatile.Read(ref _burying) == 0) return new LaunchScope(begun: true);
             Interlocked.Decrement(ref _launching);
             Thread.Yield();
         }
     }
 
-    private bool Bury()
+    private void WarmUp()
+    {
+        using var broken = new DeviceMemory(this, IdleBytes);
+        FillNow(broken.Address, 0xFF, broken.Bytes);
+        var idle = new ExchangeArgs { State = broken.Address };
+        idle.Arenas[0] = broken.Address;
+        Kernels.WarmUp(_stream, idle);
+        _stream.Synchronize();
+    }
+
+    private static bool Bury()
     {
         lock (_graves)
         {
@@ -113,7 +137,11 @@ internal sealed class CudaRuntime
                 while (Volatile.Read(ref _launching) != 0) Thread.Yield();
                 if (!_engines.TrueForAll(engine => engine.IsIdle)) return false;
                 _isGivingBack = true;
-                while (_unburied.TryDequeue(out Action? giveBack)) giveBack();
+                while (_unburied.TryDequeue(out (CudaContext Context, Action GiveBack) next))
+                {
+                    using CudaContext.Scope scope = next.Context.EnterUnlessBroken();
+                    next.GiveBack();
+                }
                 _engines.RemoveAll(engine => engine.IsRetired);
                 return true;
             }
@@ -125,16 +153,21 @@ internal sealed class CudaRuntime
         }
     }
 
-    private void BuryLater()
+    private static void BuryLater()
     {
         while (!Bury()) Thread.Sleep(20);
     }
 
     /// <summary>A launch that is under way.</summary>
-    public readonly ref struct LaunchScope(CudaRuntime runtime)
+    public readonly ref struct LaunchScope
     {
-        private readonly CudaRuntime _runtime = runtime;
+        private readonly bool _begun;
 
-        public void Dispose() => Interlocked.Decrement(ref _runtime._launching);
+        internal LaunchScope(bool begun) => _begun = begun;
+
+        public void Dispose()
+        {
+            if (_begun) Interlocked.Decrement(ref _launching);
+        }
     }
 }

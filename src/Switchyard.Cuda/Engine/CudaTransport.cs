@@ -8,19 +8,17 @@ namespace Switchyard.Cuda.Engine;
 /// <summary>Arenas in the memory of devices that can access each other.</summary>
 internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
 {
-    private const int OutOfMemory = 2; // CUDA_ERROR_OUT_OF_MEMORY
-    private readonly Lazy<CudaRuntime> _runtime = new(() => CudaRuntime.Of(ordinal));
-
-    private CudaRuntime Runtime => _runtime.Value;
+    private CudaRuntime Runtime => CudaRuntime.Of(ordinal);
 
     public int RowGranularity => DeviceRows.Alignment;
 
-    public byte[] Place => Runtime.Device.Uuid.ToByteArray();
+    public byte[] Place => CudaDevice.Get(ordinal).Uuid.ToByteArray();
 
-    /// <summary>What lacks is told when it is taken: a device's memory does not kill who asks for too much.</summary>
-    public void RequireRoom(long bytes, int arenas)
-    {
-    }
+    /// <summary>
+    /// Makes the device's context and kernels, if they are not there yet. What memory lacks is told when it is taken: a device's does not kill who asks
+    /// for too much.
+    /// </summary>
+    public void RequireRoom(long bytes, int arenas) => _ = Guarded(() => Runtime);
 
     public bool Shares(ReadOnlySpan<byte> place, ReadOnlySpan<byte> other) => place.SequenceEqual(other);
 
@@ -48,6 +46,11 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
     public void RequireFit(ExpertBufferOptions options, int neighbours)
     {
         int most = Runtime.Multiprocessors / neighbours;
+        if (most == 0)
+        {
+            throw new TransportException(
+                nameof(CudaBackend.For), 0, $"{neighbours} ranks are on device {Runtime.Device.Ordinal}, but it has {Runtime.Multiprocessors} multiprocessors: each rank needs one, since their kernels wait for each other and must run there at once.");
+        }
         string why = $"device {Runtime.Device.Ordinal} has {Runtime.Multiprocessors} multiprocessors for the kernels of {neighbours} ranks, which wait for each other and must run there at once";
         if (options.Multiprocessors > most)
             throw new TransportException(nameof(ExpertBufferOptions.Multiprocessors), 0, $"ExpertBufferOptions.Multiprocessors is {options.Multiprocessors}, but must be 1 to {most}: {why}.");
@@ -64,6 +67,7 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
         try
         {
             arena.Clear();
+            _ = arena.Descriptor;
         }
         catch
         {
@@ -97,9 +101,13 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
         {
             return step();
         }
-        catch (CudaException failure)
+        catch (CudaException failure) when (failure.IsOutOfMemory)
         {
-            throw new TransportException(failure.Call, failure.Code == OutOfMemory ? Libc.ENOMEM : Libc.EIO, $"{failure.Message} Lower ExpertBufferOptions.MemoryBudget if the device has not that much.");
+            throw new TransportException(failure.Call, Libc.ENOMEM, $"{failure.Message} Lower ExpertBufferOptions.MemoryBudget if the device has not that much.");
+        }
+        catch (SwitchyardException failure) when (failure is CudaException or CudaUnavailableException)
+        {
+            throw new TransportException((failure as CudaException)?.Call ?? nameof(CudaBackend.For), Libc.EIO, failure.Message);
         }
     }
 }

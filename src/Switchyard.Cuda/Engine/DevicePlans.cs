@@ -20,37 +20,50 @@ internal sealed class DevicePlans : IDisposable
     private const int EntryBytes = 8;
     private const int First = 8;
     private readonly CudaRuntime _runtime;
-    private readonly long _planBytes;
     private readonly long _totalsBytes;
     private readonly long _entriesBytes;
     private readonly List<DeviceMemory> _chunks = [];
-    private int _made;
     private readonly Stack<DevicePlan> _free = new();
+    private int _made;
 
     public DevicePlans(CudaRuntime runtime, int maxChoices, int localExperts)
     {
         _runtime = runtime;
-        _planBytes = BytesFor(maxChoices, localExperts);
+        PlanBytes = BytesFor(maxChoices, localExperts);
         _totalsBytes = TotalsBytes(localExperts);
         _entriesBytes = EntriesBytes(maxChoices);
-        Add(First);
+        Add(First + 1);
+        OfRefused = _free.Pop();
     }
+
+    public long PlanBytes { get; }
+
+    /// <summary>The plan of calls that this rank only refuses, as there is no memory for another.</summary>
+    public DevicePlan OfRefused { get; }
 
     /// <summary>What a plan takes.</summary>
     public static long BytesFor(int maxChoices, int localExperts) => TotalsBytes(localExperts) + (2 * EntriesBytes(maxChoices));
 
-    /// <summary>A plan's place, which stays that plan's. Each chunk doubles what there is.</summary>
+    /// <summary>
+    /// A plan's place, which stays that plan's. Each chunk doubles what there is, or has one more if there is not the memory for that;
+    /// <see cref="OfRefused"/> where there is none at all.
+    /// </summary>
     public DevicePlan Take()
     {
-        if (_free.Count == 0) Add(_made);
+        if (_free.Count == 0 && !TryAdd(_made) && !TryAdd(1)) return OfRefused;
         return _free.Pop();
     }
 
-    public void AddGroups(DevicePlan plan, long numbers)
+    /// <summary>Sees to a plan's room for so many numbers. Of what it had before kernels may still read, and so it stays.</summary>
+    /// <returns>The bytes that it needs, if they are not to be had; otherwise 0.</returns>
+    public long LacksForGroups(DevicePlan plan, long numbers)
     {
-        if (plan.Groups is not null) return;
-        plan.Groups = new DeviceMemory(_runtime, numbers * sizeof(int));
-        _chunks.Add(plan.Groups);
+        long bytes = numbers * sizeof(int);
+        if (plan.Groups?.Bytes >= bytes) return 0;
+        if (TryAllocate(bytes) is not { } groups) return bytes;
+        plan.Groups = groups;
+        _chunks.Add(groups);
+        return 0;
     }
 
     public void Dispose()
@@ -62,16 +75,36 @@ internal sealed class DevicePlans : IDisposable
 
     private static long EntriesBytes(int maxChoices) => ArenaLayout.AlignUp((long)maxChoices * EntryBytes, 256);
 
-    private void Add(int plans)
+    private DeviceMemory? TryAllocate(long bytes)
     {
-        var chunk = new DeviceMemory(_runtime, plans * _planBytes);
+        try
+        {
+            return new DeviceMemory(_runtime, bytes);
+        }
+        catch (CudaException failure) when (failure.IsOutOfMemory)
+        {
+            return null;
+        }
+    }
+
+    private bool TryAdd(int plans)
+    {
+        if (TryAllocate(plans * PlanBytes) is not { } chunk) return false;
+        Add(chunk, plans);
+        return true;
+    }
+
+    private void Add(int plans) => Add(new DeviceMemory(_runtime, plans * PlanBytes), plans);
+
+    private void Add(DeviceMemory chunk, int plans)
+    {
         _chunks.Add(chunk);
         // A plan that no dispatch has made is known by that.
         _runtime.FillNow(chunk.Address, 0, chunk.Bytes);
         _made += plans;
         for (int plan = plans - 1; plan >= 0; plan--)
         {
-            nint start = chunk.Address + (nint)(plan * _planBytes);
+            nint start = chunk.Address + (nint)(plan * PlanBytes);
             _free.Push(new DevicePlan(start, start + (nint)_totalsBytes, start + (nint)(_totalsBytes + _entriesBytes)));
         }
     }

@@ -20,5 +20,7 @@ public sealed class CudaException(int code, string name, string call, string det
     /// <summary>The driver's function that returned it; of an error in a kernel, the first call that saw it.</summary>
     public string Call { get; } = call;
 
+    internal bool IsOutOfMemory => Code == 2; // CUDA_ERROR_OUT_OF_MEMORY
+
     private static bool IsOfCapture(int code) => code is >= 900 and <= 908; // CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED to _WRONG_THREAD
 }

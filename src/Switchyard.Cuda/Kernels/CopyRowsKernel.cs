@@ -23,13 +23,18 @@ internal sealed class CopyRowsKernel
         _function = module.GetFunction(Name, _sharedBytes);
     }
 
+    /// <summary>As <see cref="KernelSet.WarmUp"/>.</summary>
+    public void WarmUp(CudaStream stream, in ExchangeArgs idle) => Enqueue(
+        stream, new DeviceRows(idle.State, 1, DeviceRows.Alignment), new DeviceRows(idle.State + DeviceRows.Alignment, 1, DeviceRows.Alignment), blocks: 1);
+
     /// <summary>Enqueues the copy of <paramref name="source"/> into as many rows of the same size.</summary>
     /// <param name="stream">Where.</param>
     /// <param name="source">The rows.</param>
     /// <param name="target">Their places, which do not overlap the rows.</param>
     /// <param name="blocks">Multiprocessors to use, a block each; 0 for all.</param>
     /// <param name="overlap">Whether it may start before the kernel ahead of it in the stream has ended.</param>
-    public void Enqueue(CudaStream stream, DeviceRows source, DeviceRows target, int blocks = 0, bool overlap = false)
+    /// <param name="rowsThere">Where the device tells how many of the rows are there, in 8 bytes; 0 for all.</param>
+    public void Enqueue(CudaStream stream, DeviceRows source, DeviceRows target, int blocks = 0, bool overlap = false, nint rowsThere = 0)
     {
         source.Validate(nameof(source));
         target.Validate(nameof(target));
@@ -48,6 +53,7 @@ internal sealed class CopyRowsKernel
             SourceStride = source.Stride,
             TargetStride = target.Stride,
             Pieces = source.Count * piecesPerRow,
+            RowsThere = rowsThere,
             RowBytes = (uint)source.RowBytes,
             PieceBytes = (uint)pieceBytes,
             PiecesPerRow = (uint)piecesPerRow,
@@ -67,6 +73,7 @@ internal struct CopyRowsArgs
     public long SourceStride;
     public long TargetStride;
     public long Pieces;
+    public nint RowsThere;
     public uint RowBytes;
     public uint PieceBytes;
     public uint PiecesPerRow;

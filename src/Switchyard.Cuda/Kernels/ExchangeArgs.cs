@@ -96,6 +96,9 @@ internal unsafe struct PlanTotals
     public fixed int ReceivedFrom[Limits.MaxRanks];
     public fixed int TokensFrom[Limits.MaxRanks];
 
+    /// <summary>Where the device has how many rows a rank receives.</summary>
+    public static nint RowsAt(nint totals, int rank) => (nint)(&((PlanTotals*)totals)->Rows[rank]);
+
     /// <summary>With the tokens and first row of each local expert, and the end.</summary>
     public static int BytesFor(int localExperts) => sizeof(PlanTotals) + (sizeof(int) * ((2 * localExperts) + 1));
 }

@@ -46,13 +46,20 @@ internal sealed class KernelSet : IDisposable
 
     public CombineKernel Combine(ElementType element) => _combines[Array.IndexOf(_elements, element)];
 
-    /// <exception cref="CudaUnavailableException">The device is too old.</exception>
+    /// <exception cref="CudaUnavailableException">The device is too old, or of a kind with less shared memory.</exception>
     public static void RequireCapability(CudaDevice device)
     {
         Version capability = device.ComputeCapability;
-        if (capability >= MinimumCapability) return;
-        throw new CudaUnavailableException(
-            $"Device {device.Ordinal} ({device.Name}) has compute capability {capability}; {MinimumCapability} or newer is needed.");
+        if (capability < MinimumCapability)
+        {
+            throw new CudaUnavailableException(
+                $"Device {device.Ordinal} ({device.Name}) has compute capability {capability}; {MinimumCapability} or newer is needed.");
+        }
+        if (device.MaxSharedBytesPerBlock < CombineKernel.SharedBytes)
+        {
+            throw new CudaUnavailableException(
+                $"Device {device.Ordinal} ({device.Name}) has {device.MaxSharedBytesPerBlock} bytes of shared memory for a block; {CombineKernel.SharedBytes} are needed.");
+        }
     }
 
     public static KernelSet Load(CudaContext context) => new(context);
@@ -63,6 +70,7 @@ internal sealed class KernelSet : IDisposable
     /// </summary>
     public void WarmUp(CudaStream stream, in ExchangeArgs idle)
     {
+        CopyRows.WarmUp(stream, idle);
         Dispatch.WarmUp(stream, idle);
         foreach (CombineKernel combine in _combines) combine.WarmUp(stream, idle);
         Control.WarmUp(stream, idle);

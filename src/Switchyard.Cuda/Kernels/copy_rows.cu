@@ -1,4 +1,4 @@
-// Copies rows by bulk copies through a ring in shared memory: what a kernel that moves rows is measured against.
+// Copies rows by bulk copies through a ring in shared memory: results to where peers read them. What kernels that move rows are measured against.
 #include "ptx.cuh"
 
 struct CopyRowsArgs {
@@ -6,9 +6,10 @@ struct CopyRowsArgs {
     u8* target;
     i64 source_stride;
     i64 target_stride;
-    i64 pieces;         // of all rows
+    i64 pieces;            // of all rows
+    const i64* rows_there; // null, or how many of the rows are there, if not all
     u32 row_bytes;
-    u32 piece_bytes;    // a row travels in pieces of this size, the last of a row maybe shorter
+    u32 piece_bytes;       // a row travels in pieces of this size, the last of a row maybe shorter
     u32 pieces_per_row;
     u32 warps;
 };
@@ -31,18 +32,18 @@ DEVICE void load(const Piece& piece, u32 shared, u32 barrier) {
 }
 
 // One lane moves all pieces of its warp: the next is loaded while the last is stored.
-DEVICE void move_pieces(const CopyRowsArgs& a, u32 barriers, u32 ring, i64 first, i64 step) {
-    if (first >= a.pieces) return;
+DEVICE void move_pieces(const CopyRowsArgs& a, i64 pieces, u32 barriers, u32 ring, i64 first, i64 step) {
+    if (first >= pieces) return;
     Piece next = piece_at(a, first);
     load(next, ring, barriers);
     u32 turn = 0;
-    for (i64 index = first; index < a.pieces; index += step, turn++) {
+    for (i64 index = first; index < pieces; index += step, turn++) {
         u32 stage = turn % STAGES, other = (turn + 1) % STAGES;
         Piece piece = next;
         mbarrier_wait(barriers + 8 * stage, turn / STAGES % 2);
         bulk_store(piece.to, ring + stage * a.piece_bytes, piece.bytes);
         bulk_commit();
-        if (index + step >= a.pieces) break;
+        if (index + step >= pieces) break;
         next = piece_at(a, index + step);
         bulk_wait_read<1>();
         load(next, ring + other * a.piece_bytes, barriers + 8 * other);
@@ -59,7 +60,8 @@ KERNEL(512) copy_rows(const CopyRowsArgs a) {
     if (lane_index() == 0) {
         for (u32 stage = 0; stage < STAGES; stage++) mbarrier_init(barriers + 8 * stage, 1);
         mbarrier_init_fence();
-        move_pieces(a, barriers, ring, (i64)warp * block_count() + block_index(), (i64)a.warps * block_count());
+        i64 pieces = a.pieces, there = a.rows_there ? *a.rows_there * a.pieces_per_row : pieces;
+        move_pieces(a, there < pieces ? there : pieces, barriers, ring, (i64)warp * block_count() + block_index(), (i64)a.warps * block_count());
     }
     griddepcontrol_launch_dependents();
 }

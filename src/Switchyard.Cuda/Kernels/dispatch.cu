@@ -61,17 +61,26 @@ DEVICE bool take_groups(const DispatchArgs& a, const Agreed& agreed, u64 epoch) 
     bool bad = false;
     const Region& region = agreed.regions[a.x.rank];
     const Plan& plan = agreed.plan;
-    i64 numbers = plan.tokens[a.x.rank] * a.x.top_k, rows = plan.rows[a.x.rank];
-    for (i64 i = thread_index(); i < numbers; i += THREADS) {
-        i32 row = ld_others(region.groups + i);
-        a.groups[i] = row;
-        bool ended = false;
-        for (i64 before = i - i % a.x.top_k; before < i && !ended; before++) ended = ld_others(region.groups + before) == -1;
-        if (ended || (row >= -1 && row < rows)) continue;
-        i64 group = i / a.x.top_k;
+    i64 groups = plan.tokens[a.x.rank], rows = plan.rows[a.x.rank];
+    for (i64 group = thread_index(); group < groups; group += THREADS) {
+        const i32* said = region.groups + group * a.x.top_k;
+        i32 row = 0, wrong = -1;
+        for (u32 first = 0; first < a.x.top_k; first += FIRST_CHOICES) {
+            i32 next[FIRST_CHOICES]; // loads that do not wait for each other
+#pragma unroll
+            for (u32 i = 0; i < FIRST_CHOICES; i++) next[i] = first + i < a.x.top_k ? ld_others(said + first + i) : -1;
+#pragma unroll
+            for (u32 i = 0; i < FIRST_CHOICES; i++) {
+                if (row != -1) row = next[i];
+                if (row < -1 || row >= rows) wrong = row;
+                if (first + i < a.x.top_k) a.groups[group * a.x.top_k + first + i] = row;
+            }
+        }
+        if (wrong == -1) continue;
+        i64 left = group;
         u32 source = 0;
-        while (source + 1 < a.x.ranks && group >= plan.tokens_from[source]) group -= plan.tokens_from[source++];
-        raise(a.x, DISPATCH, AWAIT_ROWS, epoch, source, rows, row);
+        while (source + 1 < a.x.ranks && left >= plan.tokens_from[source]) left -= plan.tokens_from[source++];
+        raise(a.x, DISPATCH, AWAIT_ROWS, epoch, source, rows, wrong);
         bad = true;
     }
     return !any_of_block(bad);

@@ -4,8 +4,12 @@ namespace Switchyard.Protocol;
 internal static class Refusals
 {
     /// <summary>A rank has no memory for what it must bring.</summary>
-    public static CapacityException NoBytes(int rank, long needed, long available, CallSite site, int callsBehind = 0) =>
-        new(rank, needed, available, "bytes", "Dispose results, write results into Dispatched.ResultRows, or raise ExpertBufferOptions.MemoryBudget.", site, callsBehind);
+    public static CapacityException NoBytes(int rank, long needed, long available, CallSite site, int callsBehind = 0)
+    {
+        string remedy = "Dispose results, write results into Dispatched.ResultRows, or raise ExpertBufferOptions.MemoryBudget.";
+        if (available == 0) remedy += " Of a device, its memory beside the arena may be what lacks (MemoryEstimate.DeviceHandleBytes).";
+        return new(rank, needed, available, "bytes", remedy, site, callsBehind);
+    }
 
     /// <summary>A rank would receive more than it granted.</summary>
     public static CapacityException NoRows(int rank, long needed, long available, int receiveCapacity, CallSite site, int callsBehind = 0)

@@ -82,7 +82,8 @@ internal interface IScaleUpEngine : IDisposable
     void Enter(in DeviceOptions device);
 
     /// <summary>Takes this rank's choices, tokens × top-k, into a plan; throws where it can tell that they are wrong.</summary>
-    void Count(RoutingPlan plan, ReadOnlyTensorView topkIndices);
+    /// <returns>Bytes beside the arena that the call needs and that are not to be had: all ranks are to learn that it is not made. 0 where it can be.</returns>
+    long Count(RoutingPlan plan, ReadOnlyTensorView topkIndices);
 
     /// <summary>
     /// Before memory is written that peers may have read: lets what follows wait until they are done with combine <paramref name="epoch"/>; 0 for none, but
