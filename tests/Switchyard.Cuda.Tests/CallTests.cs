@@ -121,6 +121,16 @@ public sealed class CallTests
     }
 
     [Fact]
+    public void A_thread_that_waits_for_a_rank_of_its_own_is_told_so()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 2, deadline: TimeSpan.FromMilliseconds(300));
+        calls.Draw();
+        PeerTimeoutException error = Assert.Throws<PeerTimeoutException>(() => calls.Dispatch(0, default));
+        Assert.Contains("a thread of its own", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_rank_that_leaves_ends_the_waits_for_it()
     {
         using var gpu = new Gpu();

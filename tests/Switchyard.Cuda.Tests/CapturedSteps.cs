@@ -15,7 +15,7 @@ internal sealed class CapturedSteps : IDisposable
     public CapturedSteps(Gpu gpu, GraphTests.Captured kind)
     {
         _kind = kind;
-        bool isByExpert = kind is GraphTests.Captured.ExpertMajor or GraphTests.Captured.PreReduced or GraphTests.Captured.ZeroPadding;
+        bool isByExpert = kind is GraphTests.Captured.ExpertMajor or GraphTests.Captured.PreReduced or GraphTests.Captured.ZeroPadding or GraphTests.Captured.ChoiceWeights;
         Layout = isByExpert ? RowLayout.ExpertMajor : RowLayout.RankMajor;
         int rows = Ranks * CallRanks.Tokens * (isByExpert ? CallRanks.TopK : 1);
         Calls = new CallRanks(gpu, Ranks, capacity: rows);
@@ -35,7 +35,7 @@ internal sealed class CapturedSteps : IDisposable
     public RowLayout Layout { get; }
 
     /// <summary>Whether sums are those of the rows that were dispatched.</summary>
-    public bool AddsRowsAsTheyCame => _kind is not (GraphTests.Captured.Biases or GraphTests.Captured.Quantized or GraphTests.Captured.QuantizedByHandle or GraphTests.Captured.Scaled);
+    public bool AddsRowsAsTheyCame => _kind is not (GraphTests.Captured.ChoiceWeights or GraphTests.Captured.Biases or GraphTests.Captured.Quantized or GraphTests.Captured.QuantizedByHandle or GraphTests.Captured.Scaled);
 
     public void Enqueue(int rank)
     {
@@ -125,11 +125,11 @@ internal sealed class CapturedSteps : IDisposable
             Device = device,
         };
         if (_kind == GraphTests.Captured.Scaled) return Calls.DispatchScaled(rank, options);
-        ReadOnlyTensorView weights = _kind == GraphTests.Captured.Weights
-            ? ReadOnlyTensorView.FromPointer(Calls.X[rank], CallRanks.Tokens, CallRanks.TopK, CallRanks.TopK, ElementType.Single, 0)
-            : default;
-        return Calls.DispatchWith(rank, options, weights);
+        return Calls.DispatchWith(rank, options, _kind == GraphTests.Captured.Weights ? ChoiceWeights(rank) : default);
     }
+
+    /// <summary>The first numbers of the rank's rows.</summary>
+    private ReadOnlyTensorView ChoiceWeights(int rank) => ReadOnlyTensorView.FromPointer(Calls.X[rank], CallRanks.Tokens, CallRanks.TopK, CallRanks.TopK, ElementType.Single, 0);
 
     private void Combine(int rank, ReadOnlyTensorView results, Dispatched received, DeviceOptions device)
     {
@@ -138,6 +138,9 @@ internal sealed class CapturedSteps : IDisposable
             case GraphTests.Captured.Weights:
                 TensorView reduced = TensorView.FromPointer(_reduced[rank].Address, CallRanks.Tokens, CallRanks.TopK, CallRanks.TopK, ElementType.Single, 0);
                 Calls.Combine(rank, results, received.Handle, new CombineOptions { RowWeights = received.TopkWeightsView, ReducedWeights = reduced, Device = device });
+                break;
+            case GraphTests.Captured.ChoiceWeights:
+                Calls.Combine(rank, results, received.Handle, new CombineOptions { ChoiceWeights = ChoiceWeights(rank), Device = device });
                 break;
             case GraphTests.Captured.Biases:
                 Calls.Combine(rank, results, received.Handle, new CombineOptions { Bias = Calls.Rows(rank), SecondBias = Calls.Rows(rank), Device = device });

@@ -98,6 +98,7 @@ public sealed class GraphTests
         ResultsElsewhere,
         ZeroPadding,
         Weights,
+        ChoiceWeights,
         Biases,
         Quantized,
         QuantizedByHandle,
@@ -112,6 +113,7 @@ public sealed class GraphTests
     [InlineData(Captured.ResultsElsewhere)]
     [InlineData(Captured.ZeroPadding)]
     [InlineData(Captured.Weights)]
+    [InlineData(Captured.ChoiceWeights)]
     [InlineData(Captured.Biases)]
     [InlineData(Captured.Quantized)]
     [InlineData(Captured.QuantizedByHandle)]

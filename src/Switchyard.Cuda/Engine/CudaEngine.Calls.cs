@@ -112,6 +112,7 @@ internal sealed unsafe partial class CudaEngine
         RowFormat format = announcement.Signature.Format;
         _site = new CallSite(announcement.Signature.Operation, CallPhase.AwaitAnnouncement, announcement.Epoch);
         bool tells = !call.IsCached && !plan.IsFixedShape;
+        _waitsOnHost = tells || _device.Stream is null;
         var memory = (DevicePlan)plan.OnDevice!;
         ref DispatchArgs args = ref _dispatchArgs;
         args.Mine = announcement with { Epoch = NextNumber() };
@@ -192,6 +193,7 @@ internal sealed unsafe partial class CudaEngine
         RequireRoomToCapture(call.Announcement);
         var memory = (DevicePlan)plan.OnDevice!;
         _site = new CallSite(Operation.Combine, CallPhase.AwaitAnnouncement, call.Announcement.Epoch);
+        _waitsOnHost = _device.Stream is null;
         ref CombineArgs args = ref _combineArgs;
         args.Mine = call.Announcement with { Epoch = NextNumber() };
         (args.Output, args.OutputStride) = (call.Output.Address, call.Output.StrideBytes);

@@ -67,6 +67,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     private CallSite _site;
     private int _blocks;
     private bool _isCapturing;
+    private bool _waitsOnHost;
     private bool _isReleased;
     private bool _awaitsReaders;
     private bool _hasOverlapped;
@@ -316,8 +317,10 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
     {
         if (Volatile.Read(ref _control->Faulted) != 0)
         {
-            SwitchyardException fault = _control->Fault.ToException(_channel);
-            if (fault is PeerLostException or PeerTimeoutException) _channel.NoteFault(_control->Fault.Culprit, fault.Message);
+            FaultRecord record = _control->Fault;
+            if (_waitsOnHost && record.Kind == FaultKind.Timeout && (uint)record.Culprit < (uint)_layout.Ranks && _channel.HasNoThreadOfItsOwn(record.Culprit)) record.HasNoThread = 1;
+            SwitchyardException fault = record.ToException(_channel);
+            if (fault is PeerLostException or PeerTimeoutException) _channel.NoteFault(record.Culprit, fault.Message);
             return fault;
         }
         if (Volatile.Read(ref _ownFault) is not { } own) return null;

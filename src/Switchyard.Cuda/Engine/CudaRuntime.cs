@@ -13,6 +13,9 @@ internal sealed class CudaRuntime
     /// <summary>As much as a kernel reads before it sees that its buffer is broken.</summary>
     private const int IdleBytes = 1 << 16;
 
+    /// <summary>Of who is to give back, whether launches are under way.</summary>
+    private const int MostLooks = 1000;
+
     private static readonly ConcurrentDictionary<int, Lock> _making = new();
     private static readonly ConcurrentDictionary<int, CudaRuntime> _all = new();
     // Of all devices together: a driver that gives back what one of them used may wait for the kernels of all.
@@ -134,7 +137,12 @@ internal sealed class CudaRuntime
             Interlocked.Exchange(ref _burying, 1);
             try
             {
-                while (Volatile.Read(ref _launching) != 0) Thread.Yield();
+                // A launch may wait until the device takes it, for kernels that wait for one that is held back here.
+                for (int looks = 0; Volatile.Read(ref _launching) != 0; looks++)
+                {
+                    if (looks == MostLooks) return false;
+                    Thread.Yield();
+                }
                 if (!_engines.TrueForAll(engine => engine.IsIdle)) return false;
                 _isGivingBack = true;
                 while (_unburied.TryDequeue(out (CudaContext Context, Action GiveBack) next))

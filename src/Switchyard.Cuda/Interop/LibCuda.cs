@@ -30,6 +30,5 @@ internal static unsafe partial class LibCuda
 internal enum CUresult
 {
     CUDA_SUCCESS = 0,
-    CUDA_ERROR_NO_DEVICE = 100,
     CUDA_ERROR_NOT_READY = 600,
 }
