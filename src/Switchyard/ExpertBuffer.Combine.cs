@@ -58,6 +58,7 @@ public sealed unsafe partial class ExpertBuffer
                 {
                     Announcement announcement = Offer(epoch, plan, resultRows, state, rowWeights, hasWeights: !options.RowWeights.IsAbsent, ref copy, ref weightsCopy);
                     _epoch = epoch;
+                    readUntil = isCaptured ? ResultState.ByGraphs : epoch; // also where it fails once others know of it
                     _engine.Combine(new CombineCall
                     {
                         Announcement = announcement,
@@ -68,11 +69,15 @@ public sealed unsafe partial class ExpertBuffer
                         ChoiceWeights = (float*)choiceWeights,
                         ReducedWeights = (float*)reduced,
                     });
-                    readUntil = isCaptured ? ResultState.ByGraphs : epoch;
-                    if (state is not null && !plan.IsPreReduced) MarkRead(state, rows, readUntil);
+                }
+                catch (Exception e) when (LeavesBufferUsable(e))
+                {
+                    readUntil = 0;
+                    throw;
                 }
                 finally
                 {
+                    if (readUntil != 0 && state is not null && !plan.IsPreReduced) MarkRead(state, rows, readUntil);
                     GiveUp(copy, plan, readUntil);
                     GiveUp(weightsCopy, plan, readUntil);
                 }

@@ -63,7 +63,7 @@ public sealed class CaptureForAllTests
         calls.Draw();
         using Graph graph = Graph.Capture(captured, () =>
         {
-            // Each result's plan takes memory of the device, eight at a time.
+            // Of the plans behind results eight are there; then more memory of the device is taken.
             Dispatched[][] held = calls.InThreads(rank => Enumerable.Range(0, 20).Select(_ => calls.Dispatch(rank, default)).ToArray());
             foreach (Dispatched each in held.SelectMany(results => results)) each.Dispose();
         }, CUstreamCaptureMode.GLOBAL);

@@ -76,6 +76,25 @@ public sealed class GraphTests
     }
 
     [Fact]
+    public void A_buffer_that_a_refused_call_took_into_a_graph_is_as_before_when_the_capture_has_ended()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 1);
+        using CudaEvent inside = CudaEvent.Create(gpu.Context);
+        calls.RequireExchange();
+        CudaException unjoined = Assert.Throws<CudaException>(() => Graph.Capture(gpu.Stream, () =>
+        {
+            inside.Record(gpu.Stream);
+            Assert.Throws<InvalidOperationException>(() => calls.Dispatch(0, calls.On(0) with { Overlap = true, WaitEvent = inside.Handle }));
+            Assert.Throws<InvalidOperationException>(() => calls.Dispatch(0, default));
+        }));
+        Assert.Equal(Recovery.CallAgain, unjoined.Recovery);
+        calls.RequireExchange();
+        using Dispatched received = calls.Dispatch(0, default);
+        Assert.True(received.ResultRows.Rows > 0);
+    }
+
+    [Fact]
     public void A_call_that_waits_for_counts_cannot_be_captured()
     {
         using var gpu = new Gpu();

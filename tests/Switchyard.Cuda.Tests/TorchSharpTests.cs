@@ -47,6 +47,7 @@ public sealed partial class TorchSharpTests
         finally
         {
             await over.CancelAsync();
+            await products;
         }
         Assert.Equal(0, await products);
     }
@@ -85,16 +86,23 @@ public sealed partial class TorchSharpTests
     /// <summary>Elements of products that were not those of the first.</summary>
     private static long MultiplyUntil(ManualResetEventSlim begun, CancellationToken over)
     {
-        using DisposeScope kept = torch.NewDisposeScope();
-        Tensor factor = torch.randn(1024, 1024, device: torch.CUDA), first = factor.matmul(factor);
-        long wrong = 0;
-        while (!over.IsCancellationRequested)
+        try
         {
-            using DisposeScope tensors = torch.NewDisposeScope();
-            wrong += factor.matmul(factor).ne(first).sum().item<long>();
+            using DisposeScope kept = torch.NewDisposeScope();
+            Tensor factor = torch.randn(1024, 1024, device: torch.CUDA), first = factor.matmul(factor);
+            long wrong = 0;
+            while (!over.IsCancellationRequested)
+            {
+                using DisposeScope tensors = torch.NewDisposeScope();
+                wrong += factor.matmul(factor).ne(first).sum().item<long>();
+                begun.Set();
+            }
+            return wrong;
+        }
+        finally
+        {
             begun.Set();
         }
-        return wrong;
     }
 
     /// <summary>A rank's tensors: new rows and choices, and where their sums go.</summary>

@@ -1,4 +1,5 @@
 using Switchyard.Cuda.Driver;
+using Switchyard.Cuda.Engine;
 using Switchyard.Cuda.Kernels;
 
 namespace Switchyard.Cuda.Tests;
@@ -39,15 +40,20 @@ public sealed class TwoDeviceTests
     }
 
     [Fact]
-    public void An_event_of_another_device_is_told_and_the_call_is_made()
+    public void A_call_whose_event_is_another_devices_is_known_to_run()
     {
         Gpu.SkipUnlessPresent(devices: 2);
         using Gpu one = new(0), two = new(1);
         using var calls = new CallRanks(one, 1);
         using CudaEvent far = CudaEvent.Create(two.Context);
+        using var slow = new SlowCopies(one);
+        calls.RequireExchange();
         calls.Draw();
+        calls.Streams[0].WaitFor(slow.DoneAfter(copies: 40));
         Assert.Throws<CudaException>(() => calls.Dispatch(0, calls.On(0) with { SignalEvent = far.Handle }));
-        // What was enqueued is known: the buffer goes when it has ended.
+        Assert.False(((CudaEngine)calls.Buffers[0].Engine).IsIdle);
+        calls.Synchronize();
+        Assert.True(((CudaEngine)calls.Buffers[0].Engine).IsIdle);
     }
 
     [Fact]

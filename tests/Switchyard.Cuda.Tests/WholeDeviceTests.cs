@@ -12,29 +12,39 @@ public sealed class WholeDeviceTests
     {
         using var gpu = new Gpu();
         using var calls = new CallRanks(gpu, 2);
-        calls.RequireExchange();
+        calls.Draw();
+        var held = new List<Dispatched>();
+        for (int result = 0; result < 8; result++) held.AddRange(calls.InThreads(rank => calls.Dispatch(rank, default)));
         var rest = new List<PhysicalMemory>();
+        try
+        {
+            TakeAll(gpu, rest);
+            CapacityException[] errors = calls.InThreads(rank => Assert.Throws<CapacityException>(() => calls.Dispatch(rank, default)));
+            Assert.All(errors, error => Assert.Equal((0, 0L, Recovery.CallAgain), (error.Rank, error.Available, error.Recovery)));
+            Assert.Contains("MemoryEstimate.DeviceHandleBytes", errors[0].Message, StringComparison.Ordinal);
+        }
+        finally
+        {
+            foreach (PhysicalMemory each in rest) each.Dispose();
+        }
+        held.AddRange(calls.InThreads(rank => calls.Dispatch(rank, default)));
+        foreach (Dispatched each in held) each.Dispose();
+        calls.RequireExchange();
+    }
+
+    private static void TakeAll(Gpu gpu, List<PhysicalMemory> taken)
+    {
         for (long bytes = DeviceRoom.FreeBytes(gpu.Context); bytes > 1;)
         {
             try
             {
-                rest.Add(PhysicalMemory.Create(gpu.Device, bytes));
+                taken.Add(PhysicalMemory.Create(gpu.Device, bytes));
             }
             catch (CudaException full) when (full.IsOutOfMemory)
             {
                 bytes /= 2;
             }
         }
-        calls.Draw();
-        var held = new List<Dispatched>();
-        for (int result = 0; result < 8; result++) held.AddRange(calls.InThreads(rank => calls.Dispatch(rank, default)));
-        CapacityException[] errors = calls.InThreads(rank => Assert.Throws<CapacityException>(() => calls.Dispatch(rank, default)));
-        Assert.All(errors, error => Assert.Equal((0, 0L, Recovery.CallAgain), (error.Rank, error.Available, error.Recovery)));
-        Assert.Contains("MemoryEstimate.DeviceHandleBytes", errors[0].Message, StringComparison.Ordinal);
-        foreach (PhysicalMemory each in rest) each.Dispose();
-        held.AddRange(calls.InThreads(rank => calls.Dispatch(rank, default)));
-        foreach (Dispatched each in held) each.Dispose();
-        calls.RequireExchange();
     }
 
     [Fact]

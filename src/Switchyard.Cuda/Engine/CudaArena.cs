@@ -35,15 +35,21 @@ internal sealed unsafe class CudaArena : ArenaMemory
 
     public override void Read(long offset, Span<byte> bytes)
     {
-        fixed (byte* target = bytes) _runtime.CopyNow((nint)target, Address + (nint)offset, bytes.Length);
+        fixed (byte* target = bytes) Copy((nint)target, Address + (nint)offset, bytes.Length);
     }
 
     public override void Write(long offset, ReadOnlySpan<byte> bytes)
     {
-        fixed (byte* source = bytes) _runtime.CopyNow(Address + (nint)offset, (nint)source, bytes.Length);
+        fixed (byte* source = bytes) Copy(Address + (nint)offset, (nint)source, bytes.Length);
     }
 
     public void Clear() => _runtime.FillNow(Address, 0, Bytes);
+
+    private void Copy(nint target, nint source, long bytes) => _ = CudaTransport.Guarded(() =>
+    {
+        _runtime.CopyNow(target, source, bytes);
+        return bytes;
+    });
 
     protected override void Unmap()
     {

@@ -49,14 +49,13 @@ internal sealed unsafe partial class CudaEngine
         using CudaContext.Scope scope = _runtime.Context.Enter();
         if (device.Stream is null && device.Overlap)
             throw new ArgumentException("DeviceOptions.Overlap is set without DeviceOptions.Stream: name the stream that the call is to run beside.", nameof(device));
+        CudaStream? callers = device.Stream is { } handle ? Borrow(handle) : null;
+        CudaStream current = callers is null || device.Overlap ? _stream : callers;
+        bool isCapturing = callers is { IsCapturing: true };
+        if (!isCapturing) RequireOutsideOfGraphs(current);
         _blocks = device.Multiprocessors == 0 ? _defaultBlocks : BlocksOf(device.Multiprocessors);
-        _device = device;
+        (_device, _callers, _current, _isCapturing) = (device, callers, current, isCapturing);
         _awaitsReaders = false;
-        _callers = device.Stream is { } handle ? Borrow(handle) : null;
-        _current = _callers is null || device.Overlap ? _stream : _callers;
-        _isCapturing = _callers is { IsCapturing: true };
-        // A call that waited for an event of a graph was refused, but the buffer's stream is in that graph until its capture ends.
-        if (_current == _stream && !_isCapturing && _stream.IsCapturing) throw new InvalidOperationException(WaitsForGraph);
         _hasOverlapped |= device.Overlap;
         if (device.Overlap && device.WaitEvent == 0)
         {
@@ -68,6 +67,15 @@ internal sealed unsafe partial class CudaEngine
         // when its owner says.
         if ((_lastStream != _current.Handle || _lastStream == CudaStream.OfEachThread) && !_isCapturing) _current.WaitFor(_lastDone);
         if (_isCapturing) _awaitsReaders = true;
+    }
+
+    /// <summary>
+    /// The buffer's own stream is in a graph that is captured on others, once a call was to wait for an event of that: it was refused, but so it stays until
+    /// the capture ends.
+    /// </summary>
+    private void RequireOutsideOfGraphs(CudaStream stream)
+    {
+        if (stream == _stream && stream.IsCapturing) throw new InvalidOperationException(WaitsForGraph);
     }
 
     /// <summary>Waits for an event, which may be of a graph that is being captured, and so takes the stream into it.</summary>

@@ -231,6 +231,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         using CudaContext.Scope scope = _runtime.Context.Enter();
         _isCapturing = _callers is { IsCapturing: true };
         CudaStream writer = _callers ?? _stream;
+        if (!_isCapturing) RequireOutsideOfGraphs(writer);
         if (writer != _current && (!_isCapturing || _current.IsCapturing))
         {
             _callersWork.Record(_current);

@@ -119,12 +119,21 @@ internal sealed class CudaRuntime
 
     private void WarmUp()
     {
-        using var broken = new DeviceMemory(this, IdleBytes);
-        FillNow(broken.Address, 0xFF, broken.Bytes);
-        var idle = new ExchangeArgs { State = broken.Address };
-        idle.Arenas[0] = broken.Address;
-        Kernels.WarmUp(_stream, idle);
-        _stream.Synchronize();
+        var broken = new DeviceMemory(this, IdleBytes);
+        try
+        {
+            FillNow(broken.Address, 0xFF, broken.Bytes);
+            var idle = new ExchangeArgs { State = broken.Address };
+            idle.Arenas[0] = broken.Address;
+            Kernels.WarmUp(_stream, idle);
+            _stream.Synchronize();
+        }
+        catch
+        {
+            broken.Dispose();
+            throw;
+        }
+        Retire(broken.Dispose);
     }
 
     private static bool Bury()

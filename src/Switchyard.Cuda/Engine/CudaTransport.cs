@@ -95,7 +95,7 @@ internal sealed class CudaTransport(int ordinal) : IScaleUpTransport
     }
 
     /// <summary>What fails here, all ranks must come to know.</summary>
-    private static T Guarded<T>(Func<T> step)
+    internal static T Guarded<T>(Func<T> step)
     {
         try
         {
