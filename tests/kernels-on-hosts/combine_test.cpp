@@ -2,19 +2,6 @@
 #include "combine.cu"
 #include "ranks.hpp"
 
-enum Format : u32 { BFLOAT16, HALF, SINGLE };
-
-static u32 size_of(Format format) { return format == SINGLE ? 4 : 2; }
-static float value_at(Format format, const u8* row, u32 i) {
-    if (format == SINGLE) return ((const float*)row)[i];
-    u16 bits = ((const u16*)row)[i];
-    return format == HALF ? (float)__builtin_bit_cast(_Float16, bits) : __builtin_bit_cast(float, (u32)bits << 16);
-}
-static void put(Format format, u8* row, u32 i, float value) {
-    if (format == SINGLE) ((float*)row)[i] = value;
-    else ((u16*)row)[i] = (u16)(format == HALF ? to_half(value, 0) : to_bfloat16(value, 0));
-}
-
 struct Shape {
     u32 ranks, top_k, blocks, most_tokens, row_bytes, biases;
     bool by_expert, weighs, reduces;

@@ -1,4 +1,4 @@
-// What the tests of kernels share: random numbers, ranks with arenas whose peers are in the same memory, and checks. After the kernel's own source.
+// What the tests of kernels share: random numbers, elements, ranks with arenas whose peers are in the same memory, and checks. After the kernel's own source.
 #pragma once
 #include <algorithm>
 #include <cstdarg>
@@ -30,6 +30,20 @@ __attribute__((format(printf, 2, 3))) inline void expect(bool holds, const char*
     vprintf(what, values);
     va_end(values);
     puts("");
+}
+
+// Elements of rows.
+enum Format : u32 { BFLOAT16, HALF, SINGLE };
+
+inline u32 size_of(Format format) { return format == SINGLE ? 4 : 2; }
+inline float value_at(Format format, const u8* row, u32 i) {
+    if (format == SINGLE) return ((const float*)row)[i];
+    u16 bits = ((const u16*)row)[i];
+    return format == HALF ? (float)__builtin_bit_cast(_Float16, bits) : __builtin_bit_cast(float, (u32)bits << 16);
+}
+inline void put(Format format, u8* row, u32 i, float value) {
+    if (format == SINGLE) ((float*)row)[i] = value;
+    else ((u16*)row)[i] = (u16)(format == HALF ? to_half(value, 0) : to_bfloat16(value, 0));
 }
 
 inline i64 up_to(i64 value, i64 multiple) { return (value + multiple - 1) / multiple * multiple; }
