@@ -20,7 +20,7 @@ struct Shape {
         top_k = random.one_of({ 1, 2, 3, 6, 8, 9, 12, 31, 33, 64 });
         experts = top_k + random.below(60);
         blocks = 1 + random.below(2);
-        movers = 1 + random.below(10);
+        movers = 1 + random.below(random.one_in(2) ? 3 : 10);
         most_tokens = 1 + random.below(80);
         if (random.one_in(20)) { // as many as there can be
             ranks = MAX_RANKS;
@@ -33,7 +33,7 @@ struct Shape {
         wide = random.one_in(2);
         gaps = random.one_in(2);
         alignment = by_expert ? 1 + (i32)random.below(4) : 1;
-        if (random.one_in(2)) quantize_rows(random);
+        if (random.below(5) < 2) quantize_rows(random);
         else move_rows(random);
         while (ranks * pool_bytes() > MOST_BYTES && most_tokens > 1) most_tokens /= 2;
     }
@@ -49,7 +49,7 @@ struct Shape {
         scales = scale_unit / scale_size * (1 + random.below(40));
         scale_bytes = scales * scale_size;
         scale_stride = scale_bytes + scale_unit * random.below(3);
-        scales_by_column = random.one_in(2);
+        scales_by_column = random.one_in(3);
     }
 
     void quantize_rows(Random& random) {
