@@ -1,9 +1,10 @@
 using Switchyard.Cuda.Driver;
 using Switchyard.Cuda.Engine;
+using Switchyard.Cuda.Tests.Interop;
 
 namespace Switchyard.Cuda.Tests;
 
-/// <summary>Ranks on one device that one thread drives: none of their calls waits on the host.</summary>
+/// <summary>Ranks on one device, or on one each, that one thread drives: none of their calls waits on the host.</summary>
 internal sealed class CallRanks : IDisposable
 {
     public const int Tokens = 12;
@@ -11,16 +12,26 @@ internal sealed class CallRanks : IDisposable
     public const int TopK = 3;
     public const int Experts = 8;
     private readonly ExpertGroup[] _groups;
+    private readonly int[] _devices;
     private readonly CudaAccess[] _memory;
     private readonly Random _random = new(Random.Shared.Next());
 
     public CallRanks(Gpu gpu, int ranks, int? capacity = null, TimeSpan? deadline = null, long budget = 1 << 20)
+        : this([.. Enumerable.Repeat(gpu, ranks)], capacity, deadline, budget)
     {
+    }
+
+    /// <param name="gpus">Each rank's.</param>
+    public CallRanks(Gpu[] gpus, int? capacity = null, TimeSpan? deadline = null, long budget = 1 << 20)
+    {
+        int ranks = gpus.Length;
         _groups = ExpertGroup.CreateLocal(ranks);
+        _devices = [.. gpus.Select(gpu => gpu.Device.Ordinal)];
         ExpertBufferOptions options = OptionsFor(ranks, capacity) with { MemoryBudget = budget, Deadline = deadline ?? TimeSpan.FromSeconds(20) };
-        Buffers = Task.WhenAll(_groups.Select(group => ExpertBuffer.CreateAsync(group, options))).GetAwaiter().GetResult();
-        Streams = [.. _groups.Select(_ => CudaStream.Create(gpu.Context))];
-        _memory = [.. _groups.Select(_ => new CudaAccess(0, 1 << 20))];
+        Buffers = Task.WhenAll(_groups.Select(group => ExpertBuffer.CreateAsync(
+            group, options with { Backend = CudaBackend.For(_devices[group.Rank]) }))).GetAwaiter().GetResult();
+        Streams = [.. gpus.Select(gpu => CudaStream.Create(gpu.Context))];
+        _memory = [.. _devices.Select(device => new CudaAccess(device, 1 << 20))];
         X = [.. _memory.Select(memory => memory.Allocate(Tokens * Hidden * sizeof(float)))];
         Indices = [.. _memory.Select(memory => memory.Allocate(Tokens * TopK * sizeof(int)))];
         Output = [.. _memory.Select(memory => memory.Allocate(Tokens * Hidden * sizeof(float)))];
@@ -106,8 +117,8 @@ internal sealed class CallRanks : IDisposable
     /// <summary>The first quarter of each row as bytes that travel as they are, with three of its numbers as scales.</summary>
     public Dispatched DispatchScaled(int rank, DispatchOptions options) => Buffers[rank].Dispatch(
         new ScaledRows(
-            ReadOnlyTensorView.FromPointer(X[rank], Tokens, Hidden, Hidden * sizeof(float), ElementType.Byte, 0),
-            ReadOnlyTensorView.FromPointer(X[rank], Tokens, 3, Hidden, ElementType.Single, 0)),
+            ReadOnlyTensorView.FromPointer(X[rank], Tokens, Hidden, Hidden * sizeof(float), ElementType.Byte, _devices[rank]),
+            ReadOnlyTensorView.FromPointer(X[rank], Tokens, 3, Hidden, ElementType.Single, _devices[rank])),
         Choices(rank), default, options);
 
     /// <summary>The same rows the same way.</summary>
@@ -116,14 +127,14 @@ internal sealed class CallRanks : IDisposable
     public ReadOnlyTensorView Rows(int rank) => Rows(rank, Tokens);
 
     /// <summary>Memory that begins with the rank's rows, which the device does not own beyond them.</summary>
-    public ReadOnlyTensorView Rows(int rank, int count) => ReadOnlyTensorView.FromPointer(X[rank], count, Hidden, Hidden, ElementType.Single, 0);
+    public ReadOnlyTensorView Rows(int rank, int count) => ReadOnlyTensorView.FromPointer(X[rank], count, Hidden, Hidden, ElementType.Single, _devices[rank]);
 
     public void Combine(int rank, Dispatched received, DeviceOptions device) => Combine(rank, received.Rows, received.Handle, device);
 
     public void Combine(int rank, ReadOnlyTensorView results, DispatchHandle handle, DeviceOptions device) => Combine(rank, results, handle, new CombineOptions { Device = device });
 
     public void Combine(int rank, ReadOnlyTensorView results, DispatchHandle handle, in CombineOptions options) => Buffers[rank].Combine(
-        results, handle, TensorView.FromPointer(Output[rank], Tokens, Hidden, Hidden, ElementType.Single, 0), options);
+        results, handle, TensorView.FromPointer(Output[rank], Tokens, Hidden, Hidden, ElementType.Single, _devices[rank]), options);
 
     /// <summary>A dispatch and a combine of all ranks, on their streams.</summary>
     public Dispatched[] Enqueue()
@@ -141,6 +152,31 @@ internal sealed class CallRanks : IDisposable
         Synchronize();
         RequireSums();
         foreach (Dispatched each in received) each.Dispose();
+    }
+
+    /// <summary>The same again and again in a graph of each rank, with other rows and routes each time.</summary>
+    public void RequireExchangesOfGraphs(int runs)
+    {
+        // Once before: what a first call takes is not taken while a stream is captured.
+        RequireExchange();
+        var received = new Dispatched[Count];
+        Graph[] graphs = [.. Enumerable.Range(0, Count).Select(rank => Graph.Capture(Streams[rank], () =>
+        {
+            received[rank] = Dispatch(rank, On(rank));
+            Combine(rank, received[rank], On(rank));
+        }))];
+        for (int run = 0; run < runs; run++)
+        {
+            Draw();
+            for (int rank = 0; rank < Count; rank++) graphs[rank].Launch(Streams[rank]);
+            Synchronize();
+            RequireSums();
+        }
+        foreach (Graph graph in graphs) graph.Dispose();
+        foreach (Dispatched each in received) each.Dispose();
+
+        // Calls outside of graphs go on with what graphs have counted.
+        RequireExchange();
     }
 
     /// <summary>The device works on, for other ranks.</summary>
@@ -231,7 +267,7 @@ internal sealed class CallRanks : IDisposable
         }
     }
 
-    private ReadOnlyTensorView Choices(int rank) => ReadOnlyTensorView.FromPointer(Indices[rank], Tokens, TopK, TopK, ElementType.Int32, 0);
+    private ReadOnlyTensorView Choices(int rank) => ReadOnlyTensorView.FromPointer(Indices[rank], Tokens, TopK, TopK, ElementType.Int32, _devices[rank]);
 
     private int RankOf(int expert) => Enumerable.Range(0, Count).First(rank => expert < (rank + 1) * Experts / Count);
 

@@ -39,25 +39,7 @@ public sealed class GraphTests
     {
         using var gpu = new Gpu();
         using var calls = new CallRanks(gpu, 3);
-        // Once before: what a first call takes is not taken while a stream is captured.
-        calls.RequireExchange();
-        var received = new Dispatched[calls.Count];
-        Graph[] graphs = [.. Enumerable.Range(0, calls.Count).Select(rank => Graph.Capture(calls.Streams[rank], () =>
-        {
-            received[rank] = calls.Dispatch(rank, calls.On(rank));
-            calls.Combine(rank, received[rank], calls.On(rank));
-        }))];
-        for (int run = 0; run < 50; run++)
-        {
-            calls.Draw();
-            for (int rank = 0; rank < calls.Count; rank++) graphs[rank].Launch(calls.Streams[rank]);
-            calls.Synchronize();
-            calls.RequireSums();
-        }
-        foreach (Graph graph in graphs) graph.Dispose();
-
-        // Calls outside of graphs go on with what graphs have counted.
-        calls.RequireExchange();
+        calls.RequireExchangesOfGraphs(runs: 50);
     }
 
     [Fact]

@@ -12,7 +12,7 @@ public sealed class TwoDeviceTests
     {
         Gpu.SkipUnlessPresent(devices: 2);
         using Gpu one = new(0), two = new(1);
-        Assert.SkipUnless(two.Device.CanAccess(one.Device), "devices 0 and 1 have no direct link");
+        SkipUnlessLinked(one, two);
         using var bytes = new CudaBytes(one, 1 << 20, two.Device);
         Assert.Equal(new PointerInfo(PointerKind.Device, 0), PointerInfo.Of(two.Context, bytes.Address));
         using CudaBytes source = two.Allocate(1 << 20);
@@ -57,11 +57,21 @@ public sealed class TwoDeviceTests
     }
 
     [Fact]
+    public void Graphs_of_two_devices_run_again_and_again_with_other_routes()
+    {
+        Gpu.SkipUnlessPresent(devices: 2);
+        using Gpu one = new(0), two = new(1);
+        SkipUnlessLinked(one, two);
+        using var calls = new CallRanks([one, two, one, two]);
+        calls.RequireExchangesOfGraphs(runs: 50);
+    }
+
+    [Fact]
     public async Task A_buffer_is_given_up_on_one_device_while_a_kernel_of_another_waits_for_a_rank()
     {
         Gpu.SkipUnlessPresent(devices: 2);
         using Gpu one = new(0), two = new(1);
-        Assert.SkipUnless(two.Device.CanAccess(one.Device) && one.Device.CanAccess(two.Device), "devices 0 and 1 have no direct link");
+        SkipUnlessLinked(one, two);
         ExpertGroup[] groups = ExpertGroup.CreateLocal(2);
         Gpu[] gpus = [one, two];
         Task<ExpertBuffer[]> MakeAsync() => Task.WhenAll(groups.Select(group => ExpertBuffer.CreateAsync(
@@ -91,11 +101,14 @@ public sealed class TwoDeviceTests
     {
         Gpu.SkipUnlessPresent(devices: 2);
         using Gpu one = new(0), two = new(1);
-        Assert.SkipUnless(two.Device.CanAccess(one.Device) && one.Device.CanAccess(two.Device), "devices 0 and 1 have no direct link");
+        SkipUnlessLinked(one, two);
         using var ranks = new BarrierRanks([one, two]);
         ranks.EnqueueAll(blocks: 16, rounds: 1000);
         ranks.Synchronize();
         Assert.All(ranks.Records, record => Assert.Equal(BarrierCause.None, record.Cause));
         Assert.All(ranks.Epochs, epoch => Assert.Equal(1000ul, epoch));
     }
+
+    private static void SkipUnlessLinked(Gpu one, Gpu two) => Assert.SkipUnless(
+        two.Device.CanAccess(one.Device) && one.Device.CanAccess(two.Device), "devices 0 and 1 have no direct link");
 }

@@ -96,8 +96,8 @@ internal unsafe struct PlanTotals
     public fixed int ReceivedFrom[Limits.MaxRanks];
     public fixed int TokensFrom[Limits.MaxRanks];
 
-    /// <summary>Where the device has how many rows a rank receives.</summary>
-    public static nint RowsAt(nint totals, int rank) => (nint)(&((PlanTotals*)totals)->Rows[rank]);
+    /// <summary>Where the device has how many rows a rank receives: behind <see cref="Born"/>. Reckoned, for a field's address is checked by reading there.</summary>
+    public static nint RowsAt(nint totals, int rank) => totals + sizeof(ulong) + (rank * sizeof(long));
 
     /// <summary>With the tokens and first row of each local expert, and the end.</summary>
     public static int BytesFor(int localExperts) => sizeof(PlanTotals) + (sizeof(int) * ((2 * localExperts) + 1));
