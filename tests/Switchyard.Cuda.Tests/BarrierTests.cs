@@ -18,23 +18,26 @@ public sealed class BarrierTests
         using var gpu = new Gpu();
         using var ranks = BarrierRanks.OnOne(gpu, Ranks);
         const int RowBytes = 8192;
-        const long Count = 32768; // 256 MiB: the fill lasts, so without the barrier neighbours would copy what is not written yet
-        using CudaBytes written = gpu.Allocate(Ranks * Count * RowBytes), read = gpu.Allocate(Ranks * RowBytes);
-        DeviceRows Block(int rank, long first, long count) => new(written.Address + (nint)(((rank * Count) + first) * RowBytes), count, RowBytes);
-        for (uint turn = 1; turn <= 3; turn++)
+        const long Count = 32768; // 256 MiB: to write them lasts, so without the barrier neighbours would copy what is not written yet
+        using CudaBytes values = gpu.Allocate(Ranks * Count * RowBytes), written = gpu.Allocate(Ranks * Count * RowBytes), read = gpu.Allocate(Ranks * RowBytes);
+        DeviceRows Block(CudaBytes bytes, int rank, long first, long count) => new(bytes.Address + (nint)(((rank * Count) + first) * RowBytes), count, RowBytes);
+        for (int turn = 1; turn <= 3; turn++)
         {
+            for (int rank = 0; rank < Ranks; rank++) gpu.Stream.Fill(Block(values, rank, 0, Count).Address, (byte)((turn << 4) + rank), Count * RowBytes);
+            gpu.Stream.Synchronize();
             for (int rank = 0; rank < Ranks; rank++)
             {
-                gpu.Kernels.FillRows.Enqueue(ranks.Streams[rank], Block(rank, 0, rank % 2 == 0 ? Count : 1), (turn << 8) + (uint)rank);
+                long count = rank % 2 == 0 ? Count : 1;
+                gpu.Kernels.CopyRows.Enqueue(ranks.Streams[rank], Block(values, rank, 0, count), Block(written, rank, 0, count));
                 ranks.Enqueue(rank, Blocks, _ample);
                 int next = (rank + 1) % Ranks;
                 long row = next % 2 == 0 ? Count - 1 : 0;
-                gpu.Kernels.CopyRows.Enqueue(ranks.Streams[rank], Block(next, row, 1), new DeviceRows(read.Address + (rank * RowBytes), 1, RowBytes), blocks: 1);
+                gpu.Kernels.CopyRows.Enqueue(ranks.Streams[rank], Block(written, next, row, 1), new DeviceRows(read.Address + (rank * RowBytes), 1, RowBytes), blocks: 1);
                 ranks.Enqueue(rank, Blocks, _ample);
             }
             ranks.Synchronize();
             for (int rank = 0; rank < Ranks; rank++)
-                Assert.Equal(-1, read.Read<uint>(RowBytes / 4, rank * RowBytes).AsSpan().IndexOfAnyExcept((turn << 8) + (uint)((rank + 1) % Ranks)));
+                Assert.Equal(-1, read.Read<byte>(RowBytes, rank * RowBytes).AsSpan().IndexOfAnyExcept((byte)((turn << 4) + ((rank + 1) % Ranks))));
         }
         Assert.All(ranks.Records, record => Assert.Equal(BarrierCause.None, record.Cause));
         Assert.All(ranks.Epochs, epoch => Assert.Equal(6ul, epoch));
@@ -96,8 +99,9 @@ public sealed class BarrierTests
         Assert.Equal(records[0], ranks.Records.First());
 
         using CudaBytes bytes = gpu.Allocate(1 << 20);
-        gpu.Kernels.FillRows.Enqueue(gpu.Stream, new DeviceRows(bytes.Address, 4, 64), 5);
-        Assert.Equal(5u, bytes.Read<uint>(1)[0]);
+        bytes.Write<uint>([5]);
+        gpu.Kernels.CopyRows.Enqueue(gpu.Stream, new DeviceRows(bytes.Address, 4, 64), new DeviceRows(bytes.Address + 4096, 4, 64));
+        Assert.Equal(5u, bytes.Read<uint>(1, 4096)[0]);
         using var anew = BarrierRanks.OnOne(gpu, 3);
         anew.EnqueueAll(Blocks);
         anew.Synchronize();

@@ -43,8 +43,7 @@ public sealed class DriverTests
         Assert.InRange(device.MultiprocessorCount, 1, 1024);
         Assert.InRange(device.MemoryBytes, 1L << 30, 1L << 42);
         Assert.InRange(device.MaxSharedBytesPerBlock, 96 << 10, 1 << 20);
-        Assert.True(device.ManagesVirtualMemory && device.SharesMemoryByDescriptor && device.LaunchesCooperatively);
-        Assert.Contains(device.WritesOrdering, new[] { 0, 100, 200 });
+        Assert.True(device.ManagesVirtualMemory && device.SharesMemoryByDescriptor);
         Assert.True(device.CanAccess(device));
     }
 

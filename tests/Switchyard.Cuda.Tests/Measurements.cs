@@ -136,18 +136,30 @@ internal static class Measurements
     {
         const int Batch = 100;
         using CudaBytes bytes = gpu.Allocate(1 << 20);
-        DeviceRows rows = new(bytes.Address, 1, 64);
+        DeviceRows row = new(bytes.Address, 1, 64), target = row with { Address = row.Address + 4096 };
+        bytes.Write<uint>([1]);
         using var ranks = BarrierRanks.OnOne(gpu, 1);
         using CudaEvent recorded = CudaEvent.Create(gpu.Context);
-        using CudaModule module = CudaModule.Load(gpu.Context, KernelSet.Source(FillRowsKernel.Name));
+        using CudaModule module = CudaModule.Load(gpu.Context, KernelSet.Source(CopyRowsKernel.Name));
         nint function = FunctionOf(module);
-        FillRowsArgs args = new() { Target = rows.Address, Rows = 1, Stride = 64, RowBytes = 64, Pattern = 1 };
+        CopyRowsArgs args = new()
+        {
+            Source = row.Address,
+            Target = target.Address,
+            SourceStride = row.Stride,
+            TargetStride = target.Stride,
+            Pieces = 1,
+            RowBytes = (uint)row.RowBytes,
+            PieceBytes = (uint)row.RowBytes,
+            PiecesPerRow = 1,
+            Warps = 1,
+        };
         List<Dictionary<string, object>> results = [];
         foreach ((string name, bool entered, Action launch) in new (string, bool, Action)[]
         {
             ("the driver's call alone", true, () => LaunchAlone(function, gpu.Stream, args)),
-            (FillRowsKernel.Name, false, () => gpu.Kernels.FillRows.Enqueue(gpu.Stream, rows, 1)),
-            (FillRowsKernel.Name, true, () => gpu.Kernels.FillRows.Enqueue(gpu.Stream, rows, 1)),
+            (CopyRowsKernel.Name, false, () => gpu.Kernels.CopyRows.Enqueue(gpu.Stream, row, target, blocks: 1)),
+            (CopyRowsKernel.Name, true, () => gpu.Kernels.CopyRows.Enqueue(gpu.Stream, row, target, blocks: 1)),
             (BarrierKernel.Name, true, () => ranks.Enqueue(0, 1, TimeSpan.FromSeconds(20))),
             ("recording an event", true, () => recorded.Record(gpu.Stream)),
             ("asking whether a stream is captured", true, () => _ = gpu.Stream.IsCapturing),
@@ -178,20 +190,20 @@ internal static class Measurements
                 ["allocatedBytes"] = allocated,
             });
         }
-        if (bytes.Read<uint>(17) is not [1, .., 1, 0xA5A5A5A5]) throw new InvalidDataException("The launches did not fill their row, or more.");
+        if (bytes.Read<uint>(17, 4096) is not [1, .., 0xA5A5A5A5]) throw new InvalidDataException("The launches did not copy their row, or more.");
         return results;
     }
 
     private static unsafe nint FunctionOf(CudaModule module)
     {
         nint function;
-        fixed (byte* name = "fill_rows\0"u8) CudaDriver.Check(LibCuda.cuModuleGetFunction(&function, module.Handle, name), nameof(LibCuda.cuModuleGetFunction));
+        fixed (byte* name = "copy_rows\0"u8) CudaDriver.Check(LibCuda.cuModuleGetFunction(&function, module.Handle, name), nameof(LibCuda.cuModuleGetFunction));
         return function;
     }
 
-    private static unsafe void LaunchAlone(nint function, CudaStream stream, FillRowsArgs args)
+    private static unsafe void LaunchAlone(nint function, CudaStream stream, CopyRowsArgs args)
     {
-        CUlaunchConfig config = new() { gridDimX = 1, gridDimY = 1, gridDimZ = 1, blockDimX = 32, blockDimY = 1, blockDimZ = 1, hStream = stream.Handle };
+        CUlaunchConfig config = new() { gridDimX = 1, gridDimY = 1, gridDimZ = 1, blockDimX = 32, blockDimY = 1, blockDimZ = 1, sharedMemBytes = 1024, hStream = stream.Handle };
         void* parameter = &args;
         CudaDriver.Check(LibCuda.cuLaunchKernelEx(&config, function, &parameter, null), nameof(LibCuda.cuLaunchKernelEx));
     }

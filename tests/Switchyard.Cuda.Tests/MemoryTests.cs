@@ -67,7 +67,7 @@ public sealed unsafe class MemoryTests
         using PinnedMemory pinned = PinnedMemory.Allocate(gpu.Context, 4096);
         var bytes = new Span<byte>((void*)pinned.Handle, 4096);
         Assert.Equal(-1, bytes.IndexOfAnyExcept((byte)0));
-        gpu.Kernels.FillRows.Enqueue(gpu.Stream, new Kernels.DeviceRows(pinned.DeviceAddress, 1, 4096), 0x0101_0101);
+        gpu.Stream.Fill(pinned.DeviceAddress, 1, 4096);
         gpu.Stream.Synchronize();
         Assert.Equal(-1, bytes.IndexOfAnyExcept((byte)1));
     }

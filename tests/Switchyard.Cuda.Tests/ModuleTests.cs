@@ -16,7 +16,6 @@ public sealed partial class ModuleTests
             var kernels = new TheoryData<string, string, int>
             {
                 { CopyRowsKernel.Name, CopyRowsKernel.Name, Unsafe.SizeOf<CopyRowsArgs>() },
-                { FillRowsKernel.Name, FillRowsKernel.Name, Unsafe.SizeOf<FillRowsArgs>() },
                 { BarrierKernel.Name, BarrierKernel.Name, Unsafe.SizeOf<BarrierArgs>() },
                 { BarrierKernel.Name, BarrierKernel.StampName, Unsafe.SizeOf<StampArgs>() },
                 { DispatchKernel.Name, DispatchKernel.Name, Unsafe.SizeOf<DispatchArgs>() },
@@ -78,7 +77,7 @@ public sealed partial class ModuleTests
     public void What_the_drivers_compiler_says_is_in_the_error()
     {
         using var gpu = new Gpu();
-        string broken = KernelSet.Source(FillRowsKernel.Name).Replace("griddepcontrol.wait", "griddepcontrol.nonsense", StringComparison.Ordinal);
+        string broken = KernelSet.Source(CopyRowsKernel.Name).Replace("griddepcontrol.wait", "griddepcontrol.nonsense", StringComparison.Ordinal);
         CudaException error = Assert.Throws<CudaException>(() => CudaModule.Load(gpu.Context, broken));
         Assert.Equal(("CUDA_ERROR_INVALID_PTX", "cuModuleLoadDataEx"), (error.Name, error.Call));
         Assert.Contains("nonsense", error.Message, StringComparison.Ordinal);
@@ -89,10 +88,10 @@ public sealed partial class ModuleTests
     public void A_launch_that_cannot_be_names_the_kernel_and_its_shape()
     {
         using var gpu = new Gpu();
-        using CudaModule module = CudaModule.Load(gpu.Context, KernelSet.Source(FillRowsKernel.Name));
-        CudaFunction function = module.GetFunction(FillRowsKernel.Name);
-        CudaException error = Assert.Throws<CudaException>(() => function.Launch(new LaunchShape(1, 4096), gpu.Stream, default(FillRowsArgs)));
-        Assert.Contains("fill_rows with LaunchShape { Blocks = 1, Threads = 4096", error.Message, StringComparison.Ordinal);
+        using CudaModule module = CudaModule.Load(gpu.Context, KernelSet.Source(CopyRowsKernel.Name));
+        CudaFunction function = module.GetFunction(CopyRowsKernel.Name);
+        CudaException error = Assert.Throws<CudaException>(() => function.Launch(new LaunchShape(1, 4096), gpu.Stream, default(CopyRowsArgs)));
+        Assert.Contains("copy_rows with LaunchShape { Blocks = 1, Threads = 4096", error.Message, StringComparison.Ordinal);
     }
 
     [GeneratedRegex(@"\.entry (\w+)\(\s*\.param [^\n]*\.b8 \w+\[(\d+)\]\s*(.)")]

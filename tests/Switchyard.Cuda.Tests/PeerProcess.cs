@@ -54,10 +54,10 @@ internal sealed unsafe class PeerProcess : IDisposable
         };
         args.Boards[rank] = own.Address;
         args.Boards[1 - rank] = window.Handle;
-        gpu.Kernels.FillRows.Enqueue(gpu.Stream, new DeviceRows(window.Handle + DataOffset, 1, DataBytes), (uint)(100 + rank));
+        gpu.Stream.Fill(window.Handle + DataOffset, (byte)(100 + rank), DataBytes);
         gpu.Kernels.Barrier.Enqueue(gpu.Stream, args, blocks: 4);
         gpu.Stream.Synchronize();
-        Assert.Equal(-1, own.Read<uint>(DataBytes / sizeof(uint), DataOffset).AsSpan().IndexOfAnyExcept((uint)(101 - rank)));
+        Assert.Equal(-1, own.Read<byte>(DataBytes, DataOffset).AsSpan().IndexOfAnyExcept((byte)(101 - rank)));
         return *(BarrierRecord*)record.Handle;
     }
 

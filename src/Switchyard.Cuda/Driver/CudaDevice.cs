@@ -71,17 +71,11 @@ internal sealed unsafe class CudaDevice
     /// <summary>Shared memory that one block can have, if its function asks for it.</summary>
     public int MaxSharedBytesPerBlock => Attribute(CUdevice_attribute.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
 
-    /// <summary>Whether a launch can demand that all its blocks run at once.</summary>
-    public bool LaunchesCooperatively => Attribute(CUdevice_attribute.COOPERATIVE_LAUNCH) != 0;
-
     /// <summary>Whether memory can be made, mapped and shared in separate steps.</summary>
     public bool ManagesVirtualMemory => Attribute(CUdevice_attribute.VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED) != 0;
 
     /// <summary>Whether memory can be handed to another process as a descriptor.</summary>
     public bool SharesMemoryByDescriptor => Attribute(CUdevice_attribute.HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED) != 0;
-
-    /// <summary>How far writes of third devices (a network card) arrive in order: 0 not at all, 100 for this device, 200 for all.</summary>
-    public int WritesOrdering => Attribute(CUdevice_attribute.GPU_DIRECT_RDMA_WRITES_ORDERING);
 
     internal int Number => _device;
 

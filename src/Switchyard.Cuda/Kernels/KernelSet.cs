@@ -20,7 +20,6 @@ internal sealed class KernelSet : IDisposable
         try
         {
             CopyRows = new CopyRowsKernel(Load(context, CopyRowsKernel.Name), context.Device);
-            FillRows = new FillRowsKernel(Load(context, FillRowsKernel.Name), context.Device);
             Barrier = new BarrierKernel(Load(context, BarrierKernel.Name));
             Dispatch = new DispatchKernel(Load(context, DispatchKernel.Name), context.Device);
             CudaModule combine = Load(context, CombineKernel.Module);
@@ -35,8 +34,6 @@ internal sealed class KernelSet : IDisposable
     }
 
     public CopyRowsKernel CopyRows { get; }
-
-    public FillRowsKernel FillRows { get; }
 
     public BarrierKernel Barrier { get; }
 
