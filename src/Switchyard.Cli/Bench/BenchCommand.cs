@@ -32,7 +32,7 @@ internal static class BenchCommand
     private static readonly Option<string> _hidden = Text("--hidden", "LIST", "7168", "Elements of a row.");
     private static readonly Option<string> _topK = Text("--top-k", "K", "8", "Experts that a token chooses.");
     private static readonly Option<string> _experts = Text("--experts", "E", "64", "Experts over all ranks.");
-    private static readonly Option<string> _element = Text("--element", "LIST", "bf16", $"Element types: {Names.Of(RowElement.Names)}.");
+    private static readonly Option<string> _element = Text("--element", "LIST", "bf16", $"Element types: {Names.Of(RowElement.Names)}. The last is quantized on its way.");
     private static readonly Option<string> _layout = Text("--layout", "LIST", "rank", $"Order of rows: {Names.Of(Names.Layouts.Keys)}.");
 
     private static readonly Option<string> _routing = Text("--routing", "LIST", "uniform",

@@ -19,7 +19,7 @@ internal abstract class RowElement
         _fixedBits = fixedBits;
     }
 
-    public static IReadOnlyList<RowElement> All { get; } = [new OfBFloat16(), new OfHalf(), new OfSingle(), new OfFloat8()];
+    public static IReadOnlyList<RowElement> All { get; } = [new OfBFloat16(), new OfHalf(), new OfSingle(), new OfFloat8(), new OfBFloat16ToFloat8()];
 
     public static IEnumerable<string> Names => All.Select(element => element.Name);
 
@@ -32,7 +32,13 @@ internal abstract class RowElement
     /// <summary>The element of results and sums: this one, unless rows of it are not combined.</summary>
     public RowElement Result => Type.IsReducible() ? this : Named("bf16");
 
-    /// <summary>Scales that travel with a row, single; 0 for none.</summary>
+    /// <summary>How rows are quantized on their way.</summary>
+    public virtual Float8Scaling Quantize => Float8Scaling.None;
+
+    /// <summary>The element of rows that arrive: this one, unless they are quantized on their way.</summary>
+    public RowElement Arriving => Quantize == Float8Scaling.None ? this : Named("fp8");
+
+    /// <summary>Scales that a rank gives with a row, single; 0 for none.</summary>
     public virtual int ScalesOf(int hidden) => 0;
 
     public static RowElement Named(string name) => All.First(element => element.Name == name);
@@ -61,7 +67,7 @@ internal abstract class RowElement
     /// <summary>Rounds to nearest, ties to even.</summary>
     public abstract void FromSingle(ReadOnlySpan<float> values, Span<byte> row);
 
-    private sealed class OfBFloat16() : RowElement("bf16", ElementType.BFloat16, 0x83FF_83FF_83FF_83FF, 0x3C00_3C00_3C00_3C00)
+    private class OfBFloat16(string name = "bf16") : RowElement(name, ElementType.BFloat16, 0x83FF_83FF_83FF_83FF, 0x3C00_3C00_3C00_3C00)
     {
         public override void ToSingle(ReadOnlySpan<byte> row, Span<float> values)
         {
@@ -108,6 +114,12 @@ internal abstract class RowElement
 
         public override void FromSingle(ReadOnlySpan<float> values, Span<byte> row) =>
             throw new InvalidOperationException("Sums are not rounded to Float8.");
+    }
+
+    /// <summary>Rows of BFloat16 that become <see cref="OfFloat8"/> on their way.</summary>
+    private sealed class OfBFloat16ToFloat8() : OfBFloat16("bf16-fp8")
+    {
+        public override Float8Scaling Quantize => Float8Scaling.Single;
     }
 
     private sealed class OfSingle() : RowElement("single", ElementType.Single, 0x83FF_FFFF_83FF_FFFF, 0x3C00_0000_3C00_0000)

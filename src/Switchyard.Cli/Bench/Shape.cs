@@ -37,9 +37,13 @@ internal sealed record Shape
     [JsonIgnore]
     public string Backend => Devices is null ? Names.Cpu : Names.Cuda;
 
-    /// <summary>Bytes of a row as it is dispatched, its scales not counted.</summary>
+    /// <summary>Bytes of a row as a rank gives it, its scales not counted.</summary>
     [JsonIgnore]
-    public int RowBytes => Hidden * RowElement.Named(Element).Bytes;
+    public int GivenRowBytes => Hidden * RowElement.Named(Element).Bytes;
+
+    /// <summary>Bytes of a row as it arrives, its scales not counted.</summary>
+    [JsonIgnore]
+    public int RowBytes => Hidden * RowElement.Named(Element).Arriving.Bytes;
 
     /// <summary>Bytes of a row as it is combined.</summary>
     [JsonIgnore]

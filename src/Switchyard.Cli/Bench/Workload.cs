@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Switchyard.Cli.Bench;
 
 /// <summary>
@@ -30,14 +32,25 @@ internal sealed class Workload
 
     public RowElement Element { get; }
 
-    /// <summary>Scales that travel with a row.</summary>
-    public int Scales => Element.ScalesOf(Shape.Hidden);
+    /// <summary>Scales that a rank gives with a row.</summary>
+    public int GivenScales => Element.ScalesOf(Shape.Hidden);
+
+    /// <summary>Scales that arrive with a row.</summary>
+    public int Scales => Element.Arriving.ScalesOf(Shape.Hidden);
 
     /// <summary>Rows by source rank, then by receiving rank.</summary>
     public int[][] Rows { get; }
 
-    /// <summary>Rows that are read and written in all: of each source token one, and those received.</summary>
-    public long RowsMoved => ((long)Shape.Ranks * Shape.Tokens) + Rows.Sum(bySource => bySource.Sum(each => (long)each));
+    /// <summary>Rows that are given, of each token one.</summary>
+    public long RowsGiven => (long)Shape.Ranks * Shape.Tokens;
+
+    public long RowsReceived => Rows.Sum(bySource => bySource.Sum(each => (long)each));
+
+    /// <summary>Bytes that a dispatch reads and writes in all, scales not counted.</summary>
+    public long DispatchBytes => (RowsGiven * Shape.GivenRowBytes) + (RowsReceived * Shape.RowBytes);
+
+    /// <summary>Bytes that a combine reads and writes in all.</summary>
+    public long CombineBytes => (RowsGiven + RowsReceived) * Shape.ResultRowBytes;
 
     public int MostRowsReceived => Enumerable.Range(0, Shape.Ranks).Max(RowsReceivedBy);
 
@@ -67,6 +80,22 @@ internal sealed class Workload
         RowElement.Named("single").Draw(ref random, scales);
     }
 
+    /// <summary>A row as it arrives, and its scales.</summary>
+    public void DrawArriving(int rank, int token, Span<byte> row, Span<byte> scales)
+    {
+        if (Element.Quantize == Float8Scaling.None)
+        {
+            DrawRow(rank, token, row);
+            DrawScales(rank, token, scales);
+            return;
+        }
+        byte[] given = new byte[Shape.GivenRowBytes];
+        DrawRow(rank, token, given);
+        float[] values = new float[Shape.Hidden];
+        Element.ToSingle(given, values);
+        Quantize(values, row, MemoryMarshal.Cast<byte, float>(scales));
+    }
+
     /// <summary>Rank r of R holds the experts [⌊rE/R⌋, ⌊(r+1)E/R⌋).</summary>
     public int FirstExpertOf(int rank) => (int)((long)rank * Shape.Experts / Shape.Ranks);
 
@@ -92,6 +121,20 @@ internal sealed class Workload
             routing.Choose(ref random, ((long)rank * Shape.Tokens) + token, choices.AsSpan(token * Shape.TopK, Shape.TopK));
         }
         return choices;
+    }
+
+    /// <summary>As <see cref="Float8Scaling.Single"/> says of finite values.</summary>
+    private static void Quantize(ReadOnlySpan<float> values, Span<byte> row, Span<float> scales)
+    {
+        for (int group = 0; group < scales.Length; group++)
+        {
+            int first = group * Float8Scales.GroupSize, end = Math.Min(values.Length, first + Float8Scales.GroupSize);
+            float magnitude = 1e-4f;
+            for (int i = first; i < end; i++) magnitude = Math.Max(magnitude, Math.Abs(values[i]));
+            scales[group] = magnitude / Float8E4M3.MaxValue;
+            float factor = Float8E4M3.MaxValue / magnitude;
+            for (int i = first; i < end; i++) row[i] = Float8E4M3.FromSingle(values[i] * factor).Bits;
+        }
     }
 
     private int[][] CountRows()

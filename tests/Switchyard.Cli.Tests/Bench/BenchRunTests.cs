@@ -60,10 +60,12 @@ public sealed class BenchRunTests : IDisposable
         Assert.All(results, result => Assert.True(result.GetProperty("verified").GetBoolean()));
     }
 
-    [Fact]
-    public async Task Packed_rows_travel_with_scales_and_return_as_bfloat16()
+    [Theory]
+    [InlineData("fp8")]
+    [InlineData("bf16-fp8")]
+    public async Task Packed_rows_travel_with_scales_and_return_as_bfloat16(string element)
     {
-        JsonElement result = Assert.Single(await ResultsAsync(["--tokens", "3", "--hidden", "200", "--element", "fp8", "--workers", "2"]));
+        JsonElement result = Assert.Single(await ResultsAsync(["--tokens", "3", "--hidden", "200", "--element", element, "--workers", "2"]));
         Assert.True(result.GetProperty("verified").GetBoolean());
         Assert.Equal("200 400 2", Joined(result, "rowBytes", "resultRowBytes", "workers"));
     }

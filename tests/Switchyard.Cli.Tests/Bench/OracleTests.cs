@@ -30,6 +30,8 @@ public sealed class OracleTests
     [InlineData("bf16", RowLayout.ExpertMajor)]
     [InlineData("single", RowLayout.RankMajor)]
     [InlineData("single", RowLayout.ExpertMajor)]
+    [InlineData("bf16-fp8", RowLayout.RankMajor)]
+    [InlineData("bf16-fp8", RowLayout.ExpertMajor)]
     public void A_right_exchange_passes(string element, RowLayout layout) =>
         Assert.Equal((null, null), Check(_shape with { Element = element, Layout = layout }));
 
@@ -67,10 +69,12 @@ public sealed class OracleTests
         FailsReceived("per expert", (in received, _) => Writable(received.TokensPerExpert)[7]--);
     }
 
-    [Fact]
-    public void A_wrong_scale_fails()
+    [Theory]
+    [InlineData("fp8")]
+    [InlineData("bf16-fp8")]
+    public void A_wrong_scale_fails(string element)
     {
-        Shape packed = _shape with { Element = "fp8" };
+        Shape packed = _shape with { Element = element };
         Assert.Equal((null, null), Check(packed));
         string? difference = Check(packed, (in received, _) => RowElement.RowOf(received.Scales, 3)[1] ^= 4).Received;
         Assert.Contains("the scales of row 3 differ in byte 1", difference, StringComparison.Ordinal);
@@ -117,7 +121,7 @@ public sealed class OracleTests
         using ExpertGroup group = ExpertGroup.CreateLocal(1)[0];
         using ExpertBuffer buffer = BufferOf(group, workload);
         using var x = new NativeRows(shape.Tokens, shape.Hidden, workload.Element.Type);
-        using var scales = new NativeRows(shape.Tokens, Math.Max(1, workload.Scales), ElementType.Single);
+        using var scales = new NativeRows(shape.Tokens, Math.Max(1, workload.GivenScales), ElementType.Single);
         using var output = new NativeRows(shape.Tokens, shape.Hidden, workload.Element.Result.Type);
         float[] weights = new float[shape.Tokens * shape.TopK];
         for (int token = 0; token < shape.Tokens; token++)
@@ -127,8 +131,8 @@ public sealed class OracleTests
             Workload.DrawWeights(0, token, weights.AsSpan(token * shape.TopK, shape.TopK));
         }
 
-        var options = new DispatchOptions { Layout = shape.Layout };
-        using Dispatched received = workload.Scales == 0
+        var options = new DispatchOptions { Layout = shape.Layout, Quantize = workload.Element.Quantize };
+        using Dispatched received = workload.GivenScales == 0
             ? buffer.Dispatch(x.View, workload.ChoicesOf(0), weights, options)
             : buffer.Dispatch(new ScaledRows(x.View, scales.View), workload.ChoicesOf(0), weights, options);
         afterDispatch?.Invoke(received, output.View);

@@ -71,7 +71,7 @@ internal sealed class DeviceStage : Stage
         PinnedMemory stamps = PinnedMemory.Allocate(runtime.Context, 2 * sizeof(long));
         Meeting meeting = Meeting.CreateAsync(group, runtime, backend.ScaleUp, takesTurns, stamps.DeviceAddress).GetAwaiter().GetResult();
         bool copies = group.Rank < shape.Devices!.Count;
-        long copyBytes = copies ? Math.Clamp(workload.RowsMoved * shape.ResultRowBytes / 2 / shape.UsedDevices.Count, LeastCopyBytes, CopyBlockBytes) : 0;
+        long copyBytes = copies ? Math.Clamp(workload.CombineBytes / 2 / shape.UsedDevices.Count, LeastCopyBytes, CopyBlockBytes) : 0;
         return new DeviceStage(backend, runtime, meeting, stamps, shape.UsedDevices.Count == 1, copyBytes, line);
     }
 

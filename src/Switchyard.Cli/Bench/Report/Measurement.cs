@@ -40,7 +40,8 @@ internal sealed record Measurement
     public string? Commit { get; } = Machine.Commit;
     public required string Routing { get; init; }
     public required int Repetitions { get; init; }
-    /// <summary>Bytes of a row as it is dispatched, its scales not counted.</summary>
+
+    /// <summary>Bytes of a row as it arrives, its scales not counted.</summary>
     public required int RowBytes { get; init; }
 
     /// <summary>Bytes of a row as it is combined.</summary>
@@ -102,8 +103,6 @@ internal sealed record Measurement
         long[] dispatch = TicksOfEach(ranks, rank => rank.Dispatch), combine = TicksOfEach(ranks, rank => rank.Combine);
         Percentiles dispatchUs = Percentiles.Of(dispatch), combineUs = Percentiles.Of(combine);
         double[] copies = CopyRates([.. ranks.Where(rank => rank.CopyBytes > 0)]);
-        double rowsMoved = workload.RowsMoved;
-        double dispatchGBps = GBps(rowsMoved * shape.RowBytes, dispatchUs.P50), combineGBps = GBps(rowsMoved * shape.ResultRowBytes, combineUs.P50);
         int wrong = Array.FindIndex(ranks, rank => rank.Difference is not null);
         var measurement = new Measurement
         {
@@ -117,14 +116,14 @@ internal sealed record Measurement
             Element = shape.Element,
             Layout = shape.LayoutName,
             Sms = shape.Sms,
-            Rows = workload.RowsMoved - ((long)shape.Ranks * shape.Tokens),
+            Rows = workload.RowsReceived,
             Verified = wrong < 0,
             DispatchUs = dispatchUs,
             CombineUs = combineUs,
             PairUs = Percentiles.Of(dispatch.Zip(combine, (first, second) => first + second)),
             CopyGBps = Rounded(Median(copies)),
-            DispatchFractionOfCopy = Rounded(FractionOfCopy(job, copies, rowsMoved * shape.RowBytes, dispatch)),
-            CombineFractionOfCopy = Rounded(FractionOfCopy(job, copies, rowsMoved * shape.ResultRowBytes, combine)),
+            DispatchFractionOfCopy = Rounded(FractionOfCopy(job, copies, workload.DispatchBytes, dispatch)),
+            CombineFractionOfCopy = Rounded(FractionOfCopy(job, copies, workload.CombineBytes, combine)),
             // The repetition that is checked is not counted.
             AllocatedBytesPerStep = Rounded(ranks.Max(rank => rank.AllocatedBytes) / (job.Repetitions - 1.0)),
             Device = string.Join(", ", ranks.Select(rank => rank.Device).Distinct()),
@@ -135,8 +134,8 @@ internal sealed record Measurement
             ResultRowBytes = shape.ResultRowBytes,
             Workers = shape.Workers,
             LocalRows = rows.Select((bySource, rank) => (long)bySource[rank]).Sum(),
-            DispatchGBps = Rounded(dispatchGBps),
-            CombineGBps = Rounded(combineGBps),
+            DispatchGBps = Rounded(GBps(workload.DispatchBytes, dispatchUs.P50)),
+            CombineGBps = Rounded(GBps(workload.CombineBytes, combineUs.P50)),
             Devices = shape.Devices,
             Difference = wrong < 0 ? null : $"rank {wrong}: {ranks[wrong].Difference}",
         };

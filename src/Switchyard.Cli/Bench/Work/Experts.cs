@@ -12,7 +12,7 @@ internal sealed class Experts(Workload workload)
     public void Apply(Destination destination, ReadOnlySpan<byte> row, Span<byte> result)
     {
         float factor = FactorOf(destination);
-        workload.Element.ToSingle(row, _values);
+        workload.Element.Arriving.ToSingle(row, _values);
         for (int i = 0; i < _values.Length; i++)
             _values[i] *= factor;
         workload.Element.Result.FromSingle(_values, result);

@@ -9,6 +9,7 @@ internal sealed class Oracle(Workload workload, int rank)
     private readonly List<ExpectedRow> _expected = ExpectedRow.ListOf(workload, rank);
     private readonly Experts _experts = new(workload);
     private readonly byte[] _row = new byte[workload.Shape.RowBytes];
+    private readonly byte[] _scales = new byte[workload.Scales * sizeof(float)];
 
     /// <summary>Checks rows, where they came from, indices, weights and counts.</summary>
     public string? CheckReceived(in Received received)
@@ -20,10 +21,10 @@ internal sealed class Oracle(Workload workload, int rank)
             ExpectedRow expected = _expected[row];
             if (received.Sources[row] != expected.Source)
                 return $"row {row} comes from {received.Sources[row]} instead of {expected.Source}";
-            workload.DrawRow(expected.Source.Rank, expected.Source.Token, _row);
+            workload.DrawArriving(expected.Source.Rank, expected.Source.Token, _row, _scales);
             if (FirstDifference(_row, RowElement.RowOf(received.Rows, row)) is { } at)
                 return $"row {row}, of {expected.Source}, differs in byte {at}";
-            if (CheckScales(received, row, expected) is { } scale)
+            if (CheckScales(received, row) is { } scale)
                 return scale;
             if (CheckChoices(received, row, expected) is { } difference)
                 return difference;
@@ -50,7 +51,7 @@ internal sealed class Oracle(Workload workload, int rank)
         {
             bool isFirst = true;
             Array.Clear(sum);
-            workload.DrawRow(rank, token, _row);
+            workload.DrawArriving(rank, token, _row, _scales);
             foreach (Destination destination in workload.DestinationsOf(rank, token))
             {
                 _experts.Apply(destination, _row, result);
@@ -96,13 +97,11 @@ internal sealed class Oracle(Workload workload, int rank)
         return null;
     }
 
-    private string? CheckScales(in Received received, int row, ExpectedRow expected)
+    private string? CheckScales(in Received received, int row)
     {
         if (workload.Scales == 0)
             return received.Scales.IsAbsent ? null : "there are scales that nobody sent";
-        byte[] scales = new byte[workload.Scales * sizeof(float)];
-        Workload.DrawScales(expected.Source.Rank, expected.Source.Token, scales);
-        return FirstDifference(scales, RowElement.RowOf(received.Scales, row)) is { } at ? $"the scales of row {row} differ in byte {at}" : null;
+        return FirstDifference(_scales, RowElement.RowOf(received.Scales, row)) is { } at ? $"the scales of row {row} differ in byte {at}" : null;
     }
 
     /// <summary>Behind the rows that came, nothing may look like one.</summary>

@@ -38,19 +38,19 @@ internal sealed class RankRun : IDisposable
         _stage = stage;
         _oracle = new Oracle(workload, rank);
         _x = Place(shape.Hidden, workload.Element.Type, (token, row) => workload.DrawRow(rank, token, row));
-        _scales = workload.Scales == 0 ? null : Place(workload.Scales, ElementType.Single, (token, row) => Workload.DrawScales(rank, token, row));
+        _scales = workload.GivenScales == 0 ? null : Place(workload.GivenScales, ElementType.Single, (token, row) => Workload.DrawScales(rank, token, row));
         _output = Place(shape.Hidden, workload.Element.Result.Type, (_, row) => row.Fill(Poison.Value));
         _choices = Place(shape.TopK, ElementType.Int32, (token, row) => MemoryMarshal.AsBytes(workload.ChoicesOf(rank, token)).CopyTo(row));
         _weights = Place(shape.TopK, ElementType.Single, (token, row) => Workload.DrawWeights(rank, token, MemoryMarshal.Cast<byte, float>(row)));
-        _options = new DispatchOptions { Layout = shape.Layout, FixedShape = stage.Enqueues, Device = stage.Device };
+        _options = new DispatchOptions { Layout = shape.Layout, Quantize = workload.Element.Quantize, FixedShape = stage.Enqueues, Device = stage.Device };
         // Made once, so that no step allocates.
         (_dispatchCall, _combineCall) = (Dispatch, Combine);
         _dispatch = new Interval[job.Repetitions];
         _combine = new Interval[job.Repetitions];
     }
 
-    /// <summary>Where rows are combined as they were dispatched, the experts work in place.</summary>
-    private TensorView Results => _scales is null ? _received.Rows : _received.ResultRows;
+    /// <summary>Where rows are combined as they arrived, the experts work in place.</summary>
+    private TensorView Results => _received.Scales.IsAbsent ? _received.Rows : _received.ResultRows;
 
     /// <summary>Runs the job as one rank of a group, on the calling thread.</summary>
     /// <param name="job">The job.</param>
