@@ -141,11 +141,12 @@ static void quantize_row(const Shape& shape, const u8* row, u8* codes, u8* scale
     }
 }
 
-// Groups of any magnitude, and among them what is not finite, or not normal. With 14 as the greatest the scale is a power of two as it is; with 8 or 13
+// Groups of any magnitude, and among them what is not normal, or in every other row not finite. With 14 as the greatest the scale is a power of two as it is; with 8 or 13
 // some products lie between two codes if each step is rounded by itself, and only then.
 static void draw_elements(Random& random, const Shape& shape, u8* row) {
     i32 exponent = 0;
     float most = 0;
+    bool is_finite = random.one_in(2);
     for (u32 i = 0; i < shape.row_bytes; i++) {
         if (i % 128 == 0) {
             exponent = (i32)random.one_of({ 0, 116, 123, 140, 140, 151, 264 }) - 140;
@@ -154,8 +155,8 @@ static void draw_elements(Random& random, const Shape& shape, u8* row) {
         u32 kind = random.below(64);
         float value = ldexpf(std::min(fabsf(random.small()), most), exponent);
         if (kind == 0) value = 0;
-        else if (kind == 1) value = INFINITY;
-        else if (kind == 2) value = __builtin_bit_cast(float, INFINITY_BITS + 1 + random.below(MAGNITUDE - INFINITY_BITS));
+        else if (kind == 1 && !is_finite) value = INFINITY;
+        else if (kind == 2 && !is_finite) value = __builtin_bit_cast(float, Single::INFINITE + 1 + random.below(MAGNITUDE - Single::INFINITE));
         else if (kind == 3) value = ldexpf((float)(1 + random.below(127)), shape.format == HALF ? -24 : -133);
         put(shape.format, row, i, value);
         if (random.one_in(2)) row[(i + 1) * size_of(shape.format) - 1] |= 0x80;

@@ -219,6 +219,10 @@ DEVICE void st_16(void* p, uint4 v) { require_aligned(p, 16); memcpy(p, &v, 16);
 DEVICE float add(float a, float b) { return a + b; }
 DEVICE float divide(float a, float b) { return a / b; }
 DEVICE float multiply(float a, float b) { return a * b; }
+DEVICE u32 max_u16x2(u32 a, u32 b) {
+    u32 low = (a & 0xffff) > (b & 0xffff) ? a : b, high = a >> 16 > b >> 16 ? a : b;
+    return (low & 0xffff) | (high & 0xffff0000);
+}
 DEVICE u32 to_bfloat16(float first, float second) {
     auto narrow = [](float f) -> u32 {
         u32 bits = __builtin_bit_cast(u32, f);
@@ -249,6 +253,7 @@ DEVICE u8* shared_at(u32 address) { return shared_origin + (i32)address; }
 DEVICE void add_shared(u32 address, u32 v) { *(u32*)shared_at(address) += v; }
 DEVICE void min_shared(u32 address, u32 v) { u32& word = *(u32*)shared_at(address); if (v < word) word = v; }
 DEVICE void st_shared(u32 address, u32 v) { *(u32*)shared_at(address) = v; }
+DEVICE void st_shared_8(u32 address, u32 low, u32 high) { u32* words = (u32*)shared_at(address); words[0] = low; words[1] = high; }
 DEVICE void st_shared_byte(u32 address, u32 v) { *shared_at(address) = (u8)v; }
 DEVICE u32 ld_shared(u32 address) { return *(u32*)shared_at(address); }
 DEVICE uint4 ld_shared_16(u32 address) { uint4 v; memcpy(&v, shared_at(address), 16); return v; }

@@ -122,6 +122,7 @@ DEVICE u32 to_e4m3(float first, float second) {
 DEVICE u32 to_bfloat16(float first, float second) { u32 r; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first)); return r; }
 DEVICE u32 to_half(float first, float second) { u32 r; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first)); return r; }
 DEVICE u32 from_half(u32 bits) { u32 r; asm("{\n .reg .b16 h;\n cvt.u16.u32 h, %1;\n cvt.f32.f16 %0, h;\n}" : "=r"(r) : "r"(bits)); return r; }
+DEVICE u32 max_u16x2(u32 a, u32 b) { u32 r; asm("max.u16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b)); return r; }
 DEVICE float multiply(float a, float b) { float r; asm("mul.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
 
 // ---- shared memory in the threads' view
@@ -129,6 +130,7 @@ DEVICE float multiply(float a, float b) { float r; asm("mul.rn.f32 %0, %1, %2;" 
 DEVICE void add_shared(u32 address, u32 v) { asm volatile("red.shared.add.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
 DEVICE void min_shared(u32 address, u32 v) { asm volatile("red.shared.min.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
 DEVICE void st_shared(u32 address, u32 v) { asm volatile("st.shared.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
+DEVICE void st_shared_8(u32 address, u32 low, u32 high) { asm volatile("st.shared.v2.u32 [%0], {%1, %2};" :: "r"(address), "r"(low), "r"(high) : "memory"); }
 DEVICE void st_shared_byte(u32 address, u32 v) { asm volatile("st.shared.u8 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
 DEVICE u32 ld_shared(u32 address) { u32 v; asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(address) : "memory"); return v; }
 DEVICE uint4 ld_shared_16(u32 address) {
