@@ -100,7 +100,11 @@ public sealed partial class ExpertBuffer
         bool isShared = false;
         try
         {
-            TransportException? failure = hindrance ?? Attempt(() => mine = NewArena(channel, transport, layout));
+            TransportException? failure = hindrance ?? Attempt(() =>
+            {
+                mine = transport.Allocate(layout.TotalBytes);
+                ArenaHeader.Write(mine, channel.Rank, channel.Generation, layout);
+            });
             using ArenaExport? export = mine is null ? null : ArenaExport.Of(mine);
             FaultPoints.Pass(FaultPoint.ShareArena);
             Gathered[] all = await GatherOutcomeAsync(channel, failure, export, ct).ConfigureAwait(false);
@@ -163,13 +167,6 @@ public sealed partial class ExpertBuffer
         {
             return failure;
         }
-    }
-
-    private static ArenaMemory NewArena(GroupChannel channel, IScaleUpTransport transport, ArenaLayout layout)
-    {
-        ArenaMemory arena = transport.Allocate(layout.TotalBytes);
-        ArenaHeader.Write(arena, channel.Rank, channel.Generation, layout);
-        return arena;
     }
 
     private static void RequireHeader(ArenaMemory arena, int rank, GroupChannel channel, ArenaLayout layout)

@@ -128,6 +128,8 @@ public sealed class CallTests
         calls.Draw();
         PeerTimeoutException error = Assert.Throws<PeerTimeoutException>(() => calls.Dispatch(0, default));
         Assert.Contains("a thread of its own", error.Message, StringComparison.Ordinal);
+        PeerTimeoutException late = Assert.Throws<PeerTimeoutException>(() => calls.Dispatch(1, default));
+        Assert.DoesNotContain("a thread of its own", late.Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -64,15 +64,40 @@ public sealed class GraphTests
         using var calls = new CallRanks(gpu, 1);
         using CudaEvent inside = CudaEvent.Create(gpu.Context);
         calls.RequireExchange();
+        calls.Draw();
+        using Dispatched before = calls.Dispatch(0, calls.On(0));
         Graph.Capture(gpu.Stream, () =>
         {
             inside.Record(gpu.Stream);
             Assert.Throws<InvalidOperationException>(() => calls.Dispatch(0, calls.On(0) with { Overlap = true, WaitEvent = inside.Handle }));
+            Assert.Throws<InvalidOperationException>(() => _ = before.ResultRows);
+            Assert.False(calls.Streams[0].IsCapturing);
             Assert.Throws<InvalidOperationException>(() => calls.Dispatch(0, default));
         }).Dispose();
+        Assert.True(before.ResultRows.Rows > 0);
         calls.RequireExchange();
         using Dispatched received = calls.Dispatch(0, default);
         Assert.True(received.ResultRows.Rows > 0);
+    }
+
+    [Fact]
+    public void A_buffer_that_is_disposed_while_its_stream_is_in_a_graph_tells_the_others()
+    {
+        using var gpu = new Gpu();
+        using var calls = new CallRanks(gpu, 2);
+        using CudaEvent inside = CudaEvent.Create(gpu.Context);
+        calls.RequireExchange();
+        Graph.Capture(gpu.Stream, () =>
+        {
+            inside.Record(gpu.Stream);
+            Assert.Throws<InvalidOperationException>(() => calls.Dispatch(0, calls.On(0) with { Overlap = true, WaitEvent = inside.Handle }));
+            calls.Buffers[0].Dispose();
+        }).Dispose();
+        var clock = Stopwatch.StartNew();
+        calls.Dispatch(1, calls.On(1)).Dispose();
+        calls.Streams[1].Synchronize();
+        Assert.Contains("disposed its buffer", Assert.Throws<PeerLostException>(calls.Buffers[1].ThrowIfFailed).Message, StringComparison.Ordinal);
+        Assert.InRange(clock.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(5));
     }
 
     [Fact]

@@ -254,7 +254,6 @@ DEVICE void add_shared(u32 address, u32 v) { *(u32*)shared_at(address) += v; }
 DEVICE void min_shared(u32 address, u32 v) { u32& word = *(u32*)shared_at(address); if (v < word) word = v; }
 DEVICE void st_shared(u32 address, u32 v) { *(u32*)shared_at(address) = v; }
 DEVICE void st_shared_8(u32 address, u32 low, u32 high) { u32* words = (u32*)shared_at(address); words[0] = low; words[1] = high; }
-DEVICE void st_shared_byte(u32 address, u32 v) { *shared_at(address) = (u8)v; }
 DEVICE u32 ld_shared(u32 address) { return *(u32*)shared_at(address); }
 DEVICE uint4 ld_shared_16(u32 address) { uint4 v; memcpy(&v, shared_at(address), 16); return v; }
 

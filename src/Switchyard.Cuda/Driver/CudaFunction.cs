@@ -24,23 +24,19 @@ internal sealed unsafe class CudaFunction
         _function = function;
         Name = name;
         if (dynamicSharedBytes > 0) AllowShared(dynamicSharedBytes);
-        Registers = Attribute(CUfunction_attribute.NUM_REGS);
-        LocalBytes = Attribute(CUfunction_attribute.LOCAL_SIZE_BYTES);
-        StaticSharedBytes = Attribute(CUfunction_attribute.SHARED_SIZE_BYTES);
-        MaxThreads = Attribute(CUfunction_attribute.MAX_THREADS_PER_BLOCK);
     }
 
     public string Name { get; }
 
     /// <summary>Of a thread.</summary>
-    public int Registers { get; }
+    public int Registers => Attribute(CUfunction_attribute.NUM_REGS);
 
     /// <summary>Of a thread, in device memory: spilled registers and arrays.</summary>
-    public int LocalBytes { get; }
+    public int LocalBytes => Attribute(CUfunction_attribute.LOCAL_SIZE_BYTES);
 
-    public int StaticSharedBytes { get; }
+    public int StaticSharedBytes => Attribute(CUfunction_attribute.SHARED_SIZE_BYTES);
 
-    public int MaxThreads { get; }
+    public int MaxThreads => Attribute(CUfunction_attribute.MAX_THREADS_PER_BLOCK);
 
     /// <summary>Lets launches ask for so much dynamic shared memory.</summary>
     public void AllowShared(int bytes)

@@ -70,12 +70,14 @@ internal sealed unsafe partial class CudaEngine
     }
 
     /// <summary>
-    /// The buffer's own stream is in a graph that is captured on others, once a call was to wait for an event of that: it was refused, but so it stays until
-    /// the capture ends.
+    /// The buffer's own stream is in a graph that is being captured on others: a call with <see cref="DeviceOptions.Overlap"/> is, or was to wait for an
+    /// event of it, and was refused. So it stays until the capture ends.
     /// </summary>
     private void RequireOutsideOfGraphs(CudaStream stream)
     {
-        if (stream == _stream && stream.IsCapturing) throw new InvalidOperationException(WaitsForGraph);
+        if (stream != _stream || !stream.IsCapturing) return;
+        throw new InvalidOperationException(
+            "The buffer's own stream is in a graph that is being captured, since a call with DeviceOptions.Overlap: end the capture first, or call on a stream that is captured into it.");
     }
 
     /// <summary>Waits for an event, which may be of a graph that is being captured, and so takes the stream into it.</summary>

@@ -231,7 +231,7 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         using CudaContext.Scope scope = _runtime.Context.Enter();
         _isCapturing = _callers is { IsCapturing: true };
         CudaStream writer = _callers ?? _stream;
-        if (!_isCapturing) RequireOutsideOfGraphs(writer);
+        if (!_isCapturing) RequireOutsideOfGraphs(_current);
         if (writer != _current && (!_isCapturing || _current.IsCapturing))
         {
             _callersWork.Record(_current);
@@ -279,11 +279,12 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         try
         {
             using CudaRuntime.LaunchScope launching = CudaRuntime.BeginLaunch();
-            // The stream of the last call may be gone with its owner; what it held is done when the event is.
-            _stream.WaitFor(_lastDone);
-            _stream.WaitFor(_readersDone);
-            if (_ownFault is null) _kernels.Control.Close(_stream, _exchange);
-            _lastDone.Record(_stream);
+            // The stream of the last call may be gone with its owner; what it held is done when the event is. The own one may be in a graph.
+            CudaStream stream = _stream.IsCapturing ? Own(CudaStream.Create(_runtime.Context)) : _stream;
+            stream.WaitFor(_lastDone);
+            stream.WaitFor(_readersDone);
+            if (_ownFault is null) _kernels.Control.Close(stream, _exchange);
+            _lastDone.Record(stream);
         }
         catch (CudaException)
         {
@@ -319,7 +320,8 @@ internal sealed unsafe partial class CudaEngine : IScaleUpEngine, IPeerWatcher
         if (Volatile.Read(ref _control->Faulted) != 0)
         {
             FaultRecord record = _control->Fault;
-            if (_waitsOnHost && record.Kind == FaultKind.Timeout && (uint)record.Culprit < (uint)_layout.Ranks && _channel.HasNoThreadOfItsOwn(record.Culprit)) record.HasNoThread = 1;
+            bool isOwnTimeout = record.Kind == FaultKind.Timeout && record.Reporter == _channel.Rank && (uint)record.Culprit < (uint)_layout.Ranks;
+            if (isOwnTimeout && _waitsOnHost && _channel.HasNoThreadOfItsOwn(record.Culprit)) record.HasNoThread = 1;
             SwitchyardException fault = record.ToException(_channel);
             if (fault is PeerLostException or PeerTimeoutException) _channel.NoteFault(record.Culprit, fault.Message);
             return fault;

@@ -98,9 +98,17 @@ internal sealed class DevicePlans : IDisposable
 
     private void Add(DeviceMemory chunk, int plans)
     {
+        try
+        {
+            // A plan that no dispatch has made is known by that.
+            _runtime.FillNow(chunk.Address, 0, chunk.Bytes);
+        }
+        catch
+        {
+            chunk.Dispose();
+            throw;
+        }
         _chunks.Add(chunk);
-        // A plan that no dispatch has made is known by that.
-        _runtime.FillNow(chunk.Address, 0, chunk.Bytes);
         _made += plans;
         for (int plan = plans - 1; plan >= 0; plan--)
         {

@@ -11,8 +11,7 @@ internal sealed class CombineKernel
     public const string Module = "combine";
 
     private const int Warps = 12;
-    /// <summary>Of a block, the most that any kernel cannot do without.</summary>
-    public const int SharedBytes = 256 + (Warps * 2 * 8 * 1024); // stages of 8 contributions of 1 KiB
+    private const int SharedBytes = 256 + (Warps * 2 * 8 * 1024); // stages of 8 contributions of 1 KiB
     private readonly CudaFunction _combine;
     private readonly CudaFunction _sumGroups;
 

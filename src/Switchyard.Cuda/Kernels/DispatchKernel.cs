@@ -19,7 +19,7 @@ internal sealed class DispatchKernel
     private const int RingOffset = 256;
     private const int MaxMovers = 10; // the others keep the books; with more, a rank's last rows end further apart. 8 bytes for each stage of theirs fit before the rings
     private const int MaxPieceBytes = 14336; // 7 warps of two stages fill the shared memory of a Hopper block
-    private const int MaxQuantizedPieceBytes = 7168; // as given
+    private const int MaxQuantizedPieceBytes = 7168; // as given: no more groups than a warp has lanes
     private const int PackedGroup = 4 * Float8Scales.GroupSize; // channels whose packed scales share a word
     private const int PieceScaleBytes = 256;
     private const int MaxTokensPerBlock = ushort.MaxValue; // choices of an expert in a block are counted in 16 bits

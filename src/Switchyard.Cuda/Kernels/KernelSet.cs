@@ -10,6 +10,9 @@ internal sealed class KernelSet : IDisposable
     /// <summary>The oldest devices that the kernels run on: bulk copies and programmatic launch came with them.</summary>
     public static readonly Version MinimumCapability = new(9, 0);
 
+    /// <summary>Shared memory that a block can have there, which dispatch divides among its warps.</summary>
+    private const int MinimumSharedBytes = 227 << 10;
+
     private static readonly ElementType[] _elements = [ElementType.BFloat16, ElementType.Half, ElementType.Single];
     private readonly List<CudaModule> _modules = [];
     private readonly CombineKernel[] _combines;
@@ -52,10 +55,10 @@ internal sealed class KernelSet : IDisposable
             throw new CudaUnavailableException(
                 $"Device {device.Ordinal} ({device.Name}) has compute capability {capability}; {MinimumCapability} or newer is needed.");
         }
-        if (device.MaxSharedBytesPerBlock < CombineKernel.SharedBytes)
+        if (device.MaxSharedBytesPerBlock < MinimumSharedBytes)
         {
             throw new CudaUnavailableException(
-                $"Device {device.Ordinal} ({device.Name}) has {device.MaxSharedBytesPerBlock} bytes of shared memory for a block; {CombineKernel.SharedBytes} are needed.");
+                $"Device {device.Ordinal} ({device.Name}) has {device.MaxSharedBytesPerBlock} bytes of shared memory for a block; {MinimumSharedBytes} are needed.");
         }
     }
 

@@ -151,6 +151,7 @@ DEVICE bool quantize_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover
         mbarrier_arrive_expect(barriers + 8 * (turn % STAGES), item.bytes(a) * size);
         bulk_load(ring + turn % STAGES * stage_bytes, a.rows + (i64)item.token * a.row_stride + (i64)item.offset(a) * size, item.bytes(a) * size, barriers + 8 * (turn % STAGES));
     };
+    auto entry_at = [&](const Item& item, u32 place) INLINED { return place < k ? a.sent[(u64)item.token * k + place] : Entry { -1, 0 }; };
     if (item.is_one(a)) load(0);
     if (!await_places(a.x)) {
         if (item.is_one(a)) mbarrier_wait(barriers, 0); // what is under way ends before the block does
@@ -164,6 +165,7 @@ DEVICE bool quantize_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover
         mbarrier_wait(barriers + 8 * (turn % STAGES), turn / STAGES % 2);
         bulk_wait_read<1>();
         sync_warp();
+        Entry first = entry_at(now, lane); // long before it is needed
         if (a.given_element == GIVEN_BFLOAT16) quantize<BFloat16>(given, now.bytes(a), codes, scales, scaling);
         else if (a.given_element == GIVEN_HALF) quantize<Half>(given, now.bytes(a), codes, scales, scaling);
         else quantize<Single>(given, now.bytes(a), codes, scales, scaling);
@@ -171,7 +173,7 @@ DEVICE bool quantize_rows(const DispatchArgs& a, const Agreed& agreed, u32 mover
         sync_warp();
         u32 group = scaling == PACKED ? PACKED_GROUP : GROUP;
         for (u32 round = 0; round < k; round += WARP) {
-            Entry to = round + lane < k ? a.sent[(u64)now.token * k + round + lane] : Entry { -1, 0 };
+            Entry to = round == 0 ? first : entry_at(now, round + lane);
             if (to.rank >= 0) bulk_store(agreed.regions[to.rank].rows + (i64)to.row * a.row_bytes + now.offset(a), codes, now.bytes(a));
             store_new_scales(a, agreed, to, scales, now.offset(a) / group, (now.bytes(a) + group - 1) / group);
         }

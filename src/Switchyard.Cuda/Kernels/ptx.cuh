@@ -131,7 +131,6 @@ DEVICE void add_shared(u32 address, u32 v) { asm volatile("red.shared.add.u32 [%
 DEVICE void min_shared(u32 address, u32 v) { asm volatile("red.shared.min.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
 DEVICE void st_shared(u32 address, u32 v) { asm volatile("st.shared.u32 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
 DEVICE void st_shared_8(u32 address, u32 low, u32 high) { asm volatile("st.shared.v2.u32 [%0], {%1, %2};" :: "r"(address), "r"(low), "r"(high) : "memory"); }
-DEVICE void st_shared_byte(u32 address, u32 v) { asm volatile("st.shared.u8 [%0], %1;" :: "r"(address), "r"(v) : "memory"); }
 DEVICE u32 ld_shared(u32 address) { u32 v; asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(address) : "memory"); return v; }
 DEVICE uint4 ld_shared_16(u32 address) {
     uint4 v;

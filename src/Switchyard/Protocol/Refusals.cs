@@ -7,7 +7,7 @@ internal static class Refusals
     public static CapacityException NoBytes(int rank, long needed, long available, CallSite site, int callsBehind = 0)
     {
         string remedy = "Dispose results, write results into Dispatched.ResultRows, or raise ExpertBufferOptions.MemoryBudget.";
-        if (available == 0) remedy += " Of a device, its memory beside the arena may be what lacks (MemoryEstimate.DeviceHandleBytes).";
+        if (available == 0) remedy += " On a GPU its memory beside the arena may be what lacks (MemoryEstimate.DeviceHandleBytes).";
         return new(rank, needed, available, "bytes", remedy, site, callsBehind);
     }
 
