@@ -8,7 +8,7 @@ constexpr u32 GROUP = 128;        // channels that share a scale
 constexpr u32 PACKED_GROUP = 512; // channels whose scales share a word
 constexpr u32 GROUP_LANES = 8;    // that look at a group together
 constexpr u32 ELEMENTS_AT_ONCE = WARP / GROUP_LANES * GROUP;
-constexpr u32 SIDE_BY_SIDE = 2;   // as many of those, so that lanes wait for one while they work on the other
+constexpr u32 SIDE_BY_SIDE = 4;   // as many of those, so that lanes work on one while they wait for the others; 1 for what is rare
 constexpr u32 MAGNITUDE = 0x7fffffff;
 
 // What elements are multiplied by, and the scale that undoes it.
@@ -58,13 +58,13 @@ template <class Element, class Each> DEVICE void each_part(u32 first, u32 elemen
 }
 
 // By a warp: of each group the greatest of what 16 bytes have, to the lane of its number.
-template <class Element, class Greatest> DEVICE u32 greatest_of_groups(u32 from, u32 elements, Greatest greatest_of) {
+template <class Element, u32 AT_A_TIME, class Greatest> DEVICE u32 greatest_of_groups(u32 from, u32 elements, Greatest greatest_of) {
     constexpr u32 GROUPS = WARP / GROUP_LANES;
     u32 lane = lane_index(), greatest = 0;
-    for (u32 first = 0; first < elements; first += SIDE_BY_SIDE * ELEMENTS_AT_ONCE) {
-        u32 mine[SIDE_BY_SIDE] = {};
+    for (u32 first = 0; first < elements; first += AT_A_TIME * ELEMENTS_AT_ONCE) {
+        u32 mine[AT_A_TIME] = {};
 #pragma unroll
-        for (u32 i = 0; i < SIDE_BY_SIDE; i++) {
+        for (u32 i = 0; i < AT_A_TIME; i++) {
             each_part<Element>(first + i * ELEMENTS_AT_ONCE, elements, [&](u32 at, bool is_there) INLINED {
                 u32 here = greatest_of(ld_shared_16(from + at * (16 / Element::COUNT)));
                 if (is_there && here > mine[i]) mine[i] = here;
@@ -73,13 +73,13 @@ template <class Element, class Greatest> DEVICE u32 greatest_of_groups(u32 from,
 #pragma unroll
         for (u32 mask = GROUP_LANES / 2; mask > 0; mask /= 2) {
 #pragma unroll
-            for (u32 i = 0; i < SIDE_BY_SIDE; i++) {
+            for (u32 i = 0; i < AT_A_TIME; i++) {
                 u32 other = from_partner_lane(mine[i], mask);
                 if (other > mine[i]) mine[i] = other;
             }
         }
 #pragma unroll
-        for (u32 i = 0; i < SIDE_BY_SIDE; i++) {
+        for (u32 i = 0; i < AT_A_TIME; i++) {
             u32 of_group = from_lane(mine[i], lane % GROUPS * GROUP_LANES);
             if (lane / GROUPS == first / ELEMENTS_AT_ONCE + i) greatest = of_group;
         }
@@ -89,9 +89,10 @@ template <class Element, class Greatest> DEVICE u32 greatest_of_groups(u32 from,
 
 // By a warp: codes of all, with the factor that the lane of each group's number has.
 template <class Element, bool KEEPS_SIGNS_OF_NANS> DEVICE void convert(u32 from, u32 elements, u32 codes, float factor_of_group) {
-    for (u32 first = 0; first < elements; first += SIDE_BY_SIDE * ELEMENTS_AT_ONCE) {
+    constexpr u32 AT_A_TIME = KEEPS_SIGNS_OF_NANS ? 1 : SIDE_BY_SIDE;
+    for (u32 first = 0; first < elements; first += AT_A_TIME * ELEMENTS_AT_ONCE) {
 #pragma unroll
-        for (u32 i = 0; i < SIDE_BY_SIDE; i++) {
+        for (u32 i = 0; i < AT_A_TIME; i++) {
             u32 begin = first + i * ELEMENTS_AT_ONCE;
             float factor = from_lane(factor_of_group, begin / GROUP + lane_index() / GROUP_LANES);
             each_part<Element>(begin, elements, [&](u32 at, bool is_there) INLINED {
@@ -115,10 +116,10 @@ template <class Element, bool KEEPS_SIGNS_OF_NANS> DEVICE void convert(u32 from,
 // one whose scale begins a word.
 template <class Element> DEVICE_RARELY void quantize(u32 from, u32 elements, u32 codes, u32 scales, Scaling scaling) {
     u32 lane = lane_index();
-    u32 greatest = greatest_of_groups<Element>(from, elements, [](uint4 v) INLINED { return Element::greatest_magnitude(v); });
+    u32 greatest = greatest_of_groups<Element, SIDE_BY_SIDE>(from, elements, [](uint4 v) INLINED { return Element::greatest_magnitude(v); });
     bool is_finite = ballot(greatest >= Element::INFINITE) == 0;
     if (is_finite) greatest = Element::single_of(greatest);
-    else greatest = greatest_of_groups<Element>(from, elements, [](uint4 v) INLINED { return greatest_finite<Element>(v); });
+    else greatest = greatest_of_groups<Element, 1>(from, elements, [](uint4 v) INLINED { return greatest_finite<Element>(v); });
     Scale scale = scale_of(greatest, scaling);
     bool has_group = lane * GROUP < elements;
     if (scaling == PACKED) {
